@@ -1,0 +1,27 @@
+# make study   sets up .venv, runs the demo study, leaves reports/demo/index.html
+# make test    sets up .venv, runs every check that CI runs
+# make mutate  breaks the library on purpose, and counts what the notebooks notice
+# make bench   prints the speed and memory ratios
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(CURDIR)/$(VENV)/bin
+
+.PHONY: install test study mutate bench
+install: $(VENV)/.installed
+$(VENV)/.installed: settings.ini setup.py pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+test: install
+	$(BIN)/python tools/test.py
+
+study: install
+	$(BIN)/patchlesion study --profile demo --executor processes
+
+mutate: install
+	$(BIN)/python tools/mutate.py
+
+bench: install
+	mkdir -p reports/benchmarks
+	$(BIN)/python -m papermill nbs/benchmarks/speed.ipynb reports/benchmarks/speed.ipynb -p profile paper

@@ -1,0 +1,153 @@
+"""Every check that CI runs: `make test`. Ends with a line `N passed, N failed, N skipped`.
+
+1. the package is what the notebooks export, the notebooks are clean, the experiments carry their tag;
+2. the training code's version is the recorded one;
+3. every library notebook runs (nbdev's test runner);
+4. every notebook under experiments, tests, tutorials and benchmarks runs by papermill, with the
+   profile `smoke` where it has such a parameter. `raise unittest.SkipTest(why)` skips a notebook.
+
+usage: python tools/test.py [--jobs N] [PART_OF_A_NAME ...]
+"""
+import argparse
+import filecmp
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from shutil import copy, copytree
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = ("experiments", "tests", "tutorials", "benchmarks")
+BIN = Path(sys.executable).parent
+
+
+def run(command, cwd=ROOT, **variables):
+    "Run a command to its end: (exit status, its whole output)"
+    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", **variables}
+    done = subprocess.run([str(word) for word in command], cwd=cwd, env=environment, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+    return done.returncode, done.stdout
+
+
+def check_in_sync():
+    "Export and clean in a copy: the notebooks, the modules and the copy must be equal"
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("nbs", "patchlesion_nb"):
+            copytree(ROOT / name, Path(folder, name),
+                     ignore=lambda _, names: [n for n in names if n in ("__pycache__", ".ipynb_checkpoints")])
+        for name in ("settings.ini", "pyproject.toml"):
+            copy(ROOT / name, folder)
+        for command in ("nbdev_export", "nbdev_clean"):
+            status, output = run([BIN / command], cwd=folder)
+            if status:
+                return f"{command} failed:\n{output}"
+        wrong = [str(path.relative_to(folder)) for path in sorted(Path(folder).rglob("*"))
+                 if path.suffix in (".py", ".ipynb") and not same(path, ROOT / path.relative_to(folder))]
+    wrong += stale_modules()
+    return f"run nbdev_export and nbdev_clean: {', '.join(wrong)}" if wrong else ""
+
+
+def same(first, second):
+    return second.exists() and filecmp.cmp(first, second, shallow=False)
+
+
+def stale_modules():
+    "Modules whose notebook is gone"
+    exported = {path.stem.split("_", 1)[1] for path in (ROOT / "nbs").glob("[0-9][0-9]_*.ipynb")}
+    return [f"{path.name} has no notebook" for path in (ROOT / "patchlesion_nb").glob("*.py")
+            if not path.stem.startswith("_") and path.stem not in exported]
+
+
+def check_notebooks():
+    "Kernel name everywhere; the `parameters` tag in experiments; no output anywhere"
+    wrong = []
+    for path in notebooks("**/*.ipynb"):
+        content = json.loads(path.read_text())
+        tags = [tag for cell in content["cells"] for tag in cell["metadata"].get("tags", [])]
+        if content["metadata"].get("kernelspec", {}).get("name") != "python3":
+            wrong.append(f"{path.name}: the kernel is not python3")
+        if path.parent.name == "experiments" and tags.count("parameters") != 1:
+            wrong.append(f"{path.name}: not exactly one cell with the tag `parameters`")
+        if any(cell.get("outputs") for cell in content["cells"]):
+            wrong.append(f"{path.name}: has outputs")
+    return "; ".join(wrong)
+
+
+def check_training_version():
+    status, output = run([sys.executable, ROOT / "tools" / "training_version.py"])
+    return output if status else ""
+
+
+def notebooks(pattern):
+    return sorted(path for path in (ROOT / "nbs").glob(pattern) if ".ipynb_checkpoints" not in path.parts)
+
+
+def test_library_notebook(path):
+    "Run one library notebook by nbdev's own test runner, in a process and a study root of its own"
+    code = "import sys; from pathlib import Path; from nbdev.test import test_nb; " \
+           f"sys.exit(not test_nb(Path({str(path)!r}), skip_flags=['slow'])[0])"
+    with tempfile.TemporaryDirectory() as root:
+        status, output = run([sys.executable, "-c", code], PATCHLESION_ROOT=root)
+    return ("failed", output) if status else ("passed", "")
+
+
+def test_papermill_notebook(path):
+    "Run one notebook by papermill from a folder that has nothing to do with the project"
+    content = json.loads(path.read_text())
+    source = "\n".join("".join(cell["source"]) for cell in content["cells"]
+                       if "parameters" in cell["metadata"].get("tags", []))
+    profile = ["-p", "profile", "smoke"] if "profile" in source else []
+    with tempfile.TemporaryDirectory() as root:
+        out = Path(root, "out.ipynb")
+        status, output = run([sys.executable, "-m", "papermill", "--no-progress-bar", path, out, *profile],
+                             cwd=root, PATCHLESION_ROOT=root, PATCHLESION_PROJECT=str(ROOT))
+        errors = [o for cell in json.loads(out.read_text())["cells"] for o in cell.get("outputs", [])
+                  if o["output_type"] == "error"] if out.exists() else []
+    if errors and errors[0]["ename"] == "SkipTest":
+        return "skipped", errors[0]["evalue"]
+    return ("failed", output) if status else ("passed", "")
+
+
+def test_notebook(path):
+    "One line when it ends; returns (name, outcome, why, seconds)"
+    start = time.time()
+    library = path.parent.name not in FOLDERS
+    outcome, why = (test_library_notebook if library else test_papermill_notebook)(path)
+    name = str(path.relative_to(ROOT / "nbs"))
+    print(f"{outcome:8} {time.time() - start:6.1f} s  {name}", flush=True)
+    return name, outcome, why
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("names", nargs="*", help="only notebooks whose path contains one of these")
+    parser.add_argument("--jobs", type=int, default=2, help="notebooks side by side (default 2)")
+    options = parser.parse_args()
+    checks = {"in sync and clean": check_in_sync, "kernels, tags, outputs": check_notebooks,
+              "training version": check_training_version}
+    results = [(name, "failed" if (why := check()) else "passed", why) for name, check in checks.items()]
+    for name, outcome, _ in results:
+        print(f"{outcome:8}           {name}", flush=True)
+    paths = notebooks("*.ipynb") + [path for folder in FOLDERS for path in notebooks(f"{folder}/*.ipynb")]
+    paths = [path for path in paths if not options.names or any(name in str(path) for name in options.names)]
+    if not paths:
+        sys.exit("No notebook matched: nothing was tested.")
+    with ThreadPoolExecutor(options.jobs) as pool:
+        results += pool.map(test_notebook, sorted(paths, key=lambda path: path.parent.name not in FOLDERS))
+    for name, outcome, why in results:
+        if outcome == "failed":
+            print(f"\n=== {name}\n{why[-6000:]}")
+    for name, outcome, why in results:
+        if outcome == "skipped":
+            print(f"skipped: {name}: {why}")
+    count = {o: sum(outcome == o for _, outcome, _ in results) for o in ("passed", "failed", "skipped")}
+    print(f"{count['passed']} passed, {count['failed']} failed, {count['skipped']} skipped")
+    sys.exit(bool(count["failed"]))
+
+
+if __name__ == "__main__":
+    main()
