@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'data_app', 'Profile', 'DataRoot', 'Tables', 'Folds', 'Networks', 'data_synth', 'data_check', 'data_prepare',
-           'plan_command', 'train_command', 'study_command', 'tune_command', 'parse_values']
+           'plan_command', 'train_command', 'study_command', 'parse_values', 'tune_command']
 
 # %% ../nbs/43_cli.ipynb #dc868aaf
 from pathlib import Path
@@ -13,12 +13,16 @@ from typing import Annotated
 import typer
 
 # %% ../nbs/43_cli.ipynb #8f1ae1e6
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-                  help="Patch attention and loss weighting for skin lesions: the study, reproduced.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Patch attention and loss weighting for skin lesions: the study, reproduced.",
+)
 data_app = typer.Typer(no_args_is_help=True, help="Draw, prepare and check images.")
 app.add_typer(data_app, name="data")
 
-
+# %% ../nbs/43_cli.ipynb #53f0f7ec
 class _Friendly:
     "Errors that the user can mend become one sentence"
 
@@ -26,6 +30,8 @@ class _Friendly:
         return self
 
     def __exit__(self, kind, error, _):
+        if error is None:
+            return
         from patchlesion_nb.executors import RunsFailed
         from patchlesion_nb.report import NotebookFailed
 
@@ -33,7 +39,7 @@ class _Friendly:
             typer.echo(f"patchlesion: {error}", err=True)
             raise typer.Exit(1) from error
 
-# %% ../nbs/43_cli.ipynb #53f0f7ec
+# %% ../nbs/43_cli.ipynb #5d32cb99
 @data_app.command("synth")
 def data_synth(
     folder: Annotated[Path, typer.Argument(help="Folder to write; made if missing.")],
@@ -50,7 +56,23 @@ def data_synth(
         written = write_ham10000(folder, images, test_per_class, (height, width), seed)
         typer.echo(f"{images} images and {test_per_class} test images a class lie in {written}")
 
+# %% ../nbs/43_cli.ipynb #b5784418
+def _tell_authors_split(table):
+    "Sizes of the authors' split and its shared lesions, where it is about these images"
+    from patchlesion_nb.splits import authors_split
 
+    split = authors_split()
+    if set(split.index) != set(table.images["image_id"]):
+        typer.echo("the authors' split is about other images")
+        return
+    sizes = split.value_counts().sort_index()
+    parts = split.loc[table.images["image_id"]].to_numpy()
+    sides = table.images.assign(part=parts).groupby("lesion_id")["part"].nunique()
+    shared = (sides > 1).sum()
+    told = ", ".join(f"{part} {size}" for part, size in sizes.items())
+    typer.echo(f"authors' split: {told}; lesions on two sides: {shared}")
+
+# %% ../nbs/43_cli.ipynb #d69f5f00
 def _tell_images(folder):
     "Read a folder, print its classes and what the authors' split says of it; the table"
     from patchlesion_nb.metadata import class_counts, read_images
@@ -61,21 +83,7 @@ def _tell_images(folder):
     _tell_authors_split(table)
     return table
 
-
-def _tell_authors_split(table):
-    "Sizes of the authors' split and its shared lesions, where it is about these images"
-    from patchlesion_nb.splits import audit_leakage, authors_split
-
-    split = authors_split()
-    if set(split.index) != set(table.images["image_id"]):
-        typer.echo("the authors' split is about other images")
-        return
-    sizes = split.value_counts().sort_index()
-    shared = audit_leakage(table, split)["shared_lesions"].sum()
-    told = ", ".join(f"{part} {size}" for part, size in sizes.items())
-    typer.echo(f"authors' split: {told}; lesions on two sides: {shared}")
-
-
+# %% ../nbs/43_cli.ipynb #6b9daf46
 @data_app.command("check")
 def data_check(
     folder: Annotated[Path, typer.Argument(help="Folder with images and metadata, as downloaded.")],
@@ -84,35 +92,45 @@ def data_check(
     with _Friendly():
         _tell_images(folder)
 
-
+# %% ../nbs/43_cli.ipynb #6207d787
 @data_app.command("prepare")
 def data_prepare(
     folder: Annotated[Path, typer.Argument(help="Folder with images and metadata, as downloaded.")],
     height: Annotated[int | None, typer.Option(help="Resize to this height; with --width.")] = None,
     width: Annotated[int | None, typer.Option(help="Resize to this width; with --height.")] = None,
-    colour: Annotated[str, typer.Option(help="Grey and CMYK images: refuse or convert.")] = "refuse",
+    colour: Annotated[
+        str, typer.Option(help="Grey and CMYK images: refuse or convert.")
+    ] = "refuse",
     threads: Annotated[int, typer.Option(help="Threads that decode.")] = 2,
 ):
     "Check the images and decode them once, where the study will find them."
-    from patchlesion_nb.store import build_store, read_store_header
+    from patchlesion_nb.store import build_store
     from patchlesion_nb.study import store_folder
 
     with _Friendly():
         if (height is None) != (width is None):
             raise ValueError("give --height and --width together, or neither")
         table = _tell_images(folder)
-        size = (height, width) if height else None
+        size = None if height is None else (height, width)
         store = build_store(table, store_folder(table, size), size, colour, threads)
         typer.echo(f"{len(store)} images of {store.size[0]}x{store.size[1]} in {store.folder}")
 
-# %% ../nbs/43_cli.ipynb #2bd0f406
+# %% ../nbs/43_cli.ipynb #1fb4fe8f
 Profile = Annotated[str, typer.Option(help="smoke, demo, lowres, paper, or a TOML file.")]
-DataRoot = Annotated[Path | None, typer.Option(help="Folder of the images; else as the README says.")]
-Tables = Annotated[list[str] | None, typer.Option("--only", help="Only this table; may be repeated.")]
-Folds = Annotated[list[int] | None, typer.Option("--folds", help="Only this fold; may be repeated.")]
-Networks = Annotated[list[str] | None, typer.Option("--networks", help="Only this network's label.")]
+DataRoot = Annotated[
+    Path | None, typer.Option(help="Folder of the images; else as the README says.")
+]
+Tables = Annotated[
+    list[str] | None, typer.Option("--only", help="Only this table; may be repeated.")
+]
+Folds = Annotated[
+    list[int] | None, typer.Option("--folds", help="Only this fold; may be repeated.")
+]
+Networks = Annotated[
+    list[str] | None, typer.Option("--networks", help="Only this network's label.")
+]
 
-
+# %% ../nbs/43_cli.ipynb #cf1f9bf9
 @app.command("plan")
 def plan_command(
     profile: Profile = "demo",
@@ -123,15 +141,15 @@ def plan_command(
 ):
     "What a study has, what is missing, and what that will cost."
     from patchlesion_nb.runs import RunStore
-    from patchlesion_nb.study import format_plan, load_profile, plan, study_data_if_there, study_runs
+    from patchlesion_nb.study import load_profile, plan, study_data_if_there, study_runs
 
     with _Friendly():
         chosen = load_profile(profile)
         wanted = study_runs(chosen, only, networks, folds)
         data = study_data_if_there(chosen, data_root)
-        typer.echo(format_plan(plan(chosen, wanted, data, RunStore())))
+        typer.echo(str(plan(chosen, wanted, data, RunStore())))
 
-
+# %% ../nbs/43_cli.ipynb #fb5c2d78
 def _rows_named(profile, table, row, networks, folds):
     "The cells of one row of a table"
     from patchlesion_nb.study import study_runs
@@ -140,10 +158,18 @@ def _rows_named(profile, table, row, networks, folds):
     found = [run for run in cells if run.row == row]
     if not found:
         known = ", ".join(dict.fromkeys(run.row for run in cells))
-        raise ValueError(f"{table} has no row {row!r} in the profile {profile.name}; it has {known}")
+        raise ValueError(
+            f"{table} has no row {row!r} in the profile {profile.name}; it has {known}"
+        )
     return found
 
+# %% ../nbs/43_cli.ipynb #d199274a
+def _tell_history(run, data, runs):
+    "Print the history of one finished training"
+    history = runs.run_folder(data.run_id(run.run)) / "history.csv"
+    typer.echo(f"{run.network} {run.row} fold {run.fold}: {history}\n{history.read_text()}")
 
+# %% ../nbs/43_cli.ipynb #b654d7cb
 @app.command("train")
 def train_command(
     row: Annotated[str, typer.Argument(help="Row of a table, such as 'End Attention'.")],
@@ -164,10 +190,9 @@ def train_command(
         data, runs = study_data(chosen, data_root), RunStore()
         run_missing(wanted, data, runs)
         for run in wanted:
-            history = runs.run_folder(data.run_id(run.run)) / "history.csv"
-            typer.echo(f"{run.network} {run.row} fold {run.fold}: {history}\n{history.read_text()}")
+            _tell_history(run, data, runs)
 
-
+# %% ../nbs/43_cli.ipynb #014f6dec
 @app.command("study")
 def study_command(
     profile: Profile = "demo",
@@ -186,11 +211,29 @@ def study_command(
     with _Friendly():
         executor_named(executor)
         study_runs(load_profile(profile), only, networks, folds)
-        index = render_study(profile, data_root=data_root, tables=only, networks=networks, folds=folds,
-                             executor=executor, train=train)
+        part = dict(data_root=data_root, tables=only, networks=networks, folds=folds)
+        index = render_study(profile, **part, executor=executor, train=train)
         typer.echo(f"The study's pages: {index}")
 
 # %% ../nbs/43_cli.ipynb #d599ca4f
+def parse_values(
+    texts: list[str],  # each "field=value,value"
+) -> dict[str, list[str]]:  # field -> its values
+    "The values of `--set`"
+    pairs = [text.partition("=") for text in texts]
+    for field, equals, listed in pairs:
+        if not (field and equals and listed):
+            raise ValueError(f"--set {field}{equals}{listed}: write field=value,value")
+    return {field: listed.split(",") for field, _, listed in pairs}
+
+# %% ../nbs/43_cli.ipynb #e5698fcb
+def _validation_table(profile):
+    "The CSV in which a profile's validation scores are kept"
+    from patchlesion_nb.metadata import study_root
+
+    return study_root() / "reports" / f"validation_{profile.name}.csv"
+
+# %% ../nbs/43_cli.ipynb #dae79f40
 @app.command("tune")
 def tune_command(
     row: Annotated[str, typer.Argument(help="Row of a table, such as 'End Attention'.")],
@@ -203,29 +246,19 @@ def tune_command(
 ):
     "Train a row with several settings and tabulate their validation scores."
     from patchlesion_nb.executors import tune
-    from patchlesion_nb.metadata import study_root
     from patchlesion_nb.runs import RunStore
     from patchlesion_nb.study import load_profile, study_data
 
     with _Friendly():
         chosen = load_profile(profile)
-        [run] = _rows_named(chosen, table, row, networks, [fold])[:1]
-        output = study_root() / "reports" / f"validation_{chosen.name}.csv"
+        run, *others = _rows_named(chosen, table, row, networks, [fold])
+        if others:
+            raise ValueError("tune takes one network: name it with --networks")
+        output = _validation_table(chosen)
         scores = tune(run, parse_values(values), study_data(chosen, data_root), RunStore(), output)
         typer.echo(f"{scores.to_string(index=False)}\nadded to {output}")
 
-
-def parse_values(
-    texts: list[str],  # each "field=value,value"
-) -> dict[str, list[str]]:  # field -> its values
-    "The values of `--set`"
-    pairs = [text.partition("=") for text in texts]
-    for field, equals, listed in pairs:
-        if not (field and equals and listed):
-            raise ValueError(f"--set {field}{equals}{listed}: write field=value,value")
-    return {field: listed.split(",") for field, _, listed in pairs}
-
 # %% ../nbs/43_cli.ipynb #7d30e3ab
 #| eval: false
-if __name__ == "__main__":
+if __name__ == "__main__" and "__file__" in globals():
     app()

@@ -30,49 +30,66 @@ def write_logits(
     table.insert(1, "crop", np.tile(np.arange(crops), count))
     table.to_parquet(Path(folder, "logits.parquet"), index=False)
 
+# %% ../nbs/25_evaluation.ipynb #4317f51e
+def _read_table(folder, name):
+    "A table of an evaluation"
+    path = Path(folder, name)
+    if not path.exists():
+        raise DataError(f"{path} does not exist: this is not the folder of a finished evaluation.")
+    return pd.read_parquet(path)
+
 
 def read_logits(
     folder: str | Path,  # an evaluation's folder
 ) -> tuple[list[str], np.ndarray]:  # n image ids, logits float32 [n, N, C]
     "Image ids and logits of every crop"
-    path = Path(folder, "logits.parquet")
-    if not path.exists():
-        raise DataError(f"{path} does not exist: this is not the folder of a finished evaluation.")
-    table = pd.read_parquet(path)
+    table = _read_table(folder, "logits.parquet")
     crops = int(table["crop"].max()) + 1
     values = table.drop(columns=["image_id", "crop"]).to_numpy(np.float32)
     return list(table["image_id"][::crops]), values.reshape(-1, crops, values.shape[1])
 
 # %% ../nbs/25_evaluation.ipynb #ceef3282
+def _block_rows(image_ids, block, values):
+    "The weights [n, N] of one block, a row an image and crop"
+    count, crops = values.shape
+    return pd.DataFrame(
+        {
+            "image_id": np.repeat(np.asarray(image_ids, dtype=object), crops),
+            "block": block,
+            "crop": np.tile(np.arange(crops), count),
+            "weight": values.astype(np.float32).ravel(),
+        }
+    )
+
+# %% ../nbs/25_evaluation.ipynb #6c98be49
 def write_attention(
     folder: Path,  # the evaluation's folder
     image_ids: list[str],  # n ids, in evaluation order
     weights: dict[str, np.ndarray],  # block -> float32 [n, N] in [0, 1]
 ) -> None:
     "The weights of every block as a parquet table"
-    parts = [pd.DataFrame({
-        "image_id": np.repeat(np.asarray(image_ids, dtype=object), values.shape[1]), "block": block,
-        "crop": np.tile(np.arange(values.shape[1]), len(values)),
-        "weight": values.astype(np.float32).ravel()}) for block, values in weights.items()]
+    parts = [_block_rows(image_ids, block, values) for block, values in weights.items()]
     empty = pd.DataFrame({"image_id": [], "block": [], "crop": [], "weight": []})
     table = pd.concat(parts) if parts else empty
     table.to_parquet(Path(folder, "attention.parquet"), index=False)
 
-
+# %% ../nbs/25_evaluation.ipynb #e32c050a
 def read_attention(
     folder: str | Path,  # an evaluation's folder
 ) -> dict[str, np.ndarray]:  # block -> float32 [n, N], in the order of `read_logits`
     "The weights of every attention block; empty without attention"
-    table = pd.read_parquet(Path(folder, "attention.parquet"))
-    return {block: part["weight"].to_numpy(np.float32).reshape(-1, int(part["crop"].max()) + 1)
-            for block, part in table.groupby("block", sort=False)}
+    table = _read_table(folder, "attention.parquet")
+    return {
+        block: part["weight"].to_numpy(np.float32).reshape(-1, int(part["crop"].max()) + 1)
+        for block, part in table.groupby("block", sort=False)
+    }
 
 # %% ../nbs/25_evaluation.ipynb #6a433c70
 def _positions(evaluation, round):
     "Rows of the part that is evaluated"
     return round.test if evaluation.part == "test" else round.validation
 
-
+# %% ../nbs/25_evaluation.ipynb #036c48bf
 def _trained_network(run_folder, config, evaluation, class_count):
     "The network of a run with the weights of one of its checkpoints, ready to predict"
     from safetensors.torch import load_file
@@ -86,22 +103,34 @@ def _trained_network(run_folder, config, evaluation, class_count):
     network.load_state_dict(load_file(path))
     return network.eval()
 
-
-def _forward(network, loader, config):
+# %% ../nbs/25_evaluation.ipynb #8c6e98d2
+def _forward(network, loader):
     "Logits [n, N, C] of a loader's images and the attention weights of the same pass"
     import torch
 
     from patchlesion_nb.attention import record_attention
 
     logits = []
-    bfloat16 = config.precision == "bfloat16"
     with torch.inference_mode(), record_attention(network) as weights:
         for crops, _, _ in loader:
-            with torch.autocast(config.device, dtype=torch.bfloat16, enabled=bfloat16):
-                logits.append(network(crops).float().cpu().numpy())
+            logits.append(network(crops).float().cpu().numpy())
     return np.concatenate(logits), {block: values.numpy() for block, values in weights.items()}
 
 # %% ../nbs/25_evaluation.ipynb #7ad653cb
+def _predict(run_folder, config, evaluation, table, store, positions, workers):
+    "Logits [n, N, C] and attention weights of a trained network on some rows of the table"
+    from patchlesion_nb.loading import CropLoader
+    from patchlesion_nb.training import numerics
+
+    targets = table.images["target"].to_numpy()
+    with numerics(config):
+        network = _trained_network(run_folder, config, evaluation, len(table.classes))
+        loader = CropLoader(
+            store, positions, targets, config, evaluation=evaluation, workers=workers
+        )
+        return _forward(network, loader)
+
+# %% ../nbs/25_evaluation.ipynb #967c8f52
 def evaluate(
     run_folder: str | Path,  # a finished run: holds last.safetensors and best.safetensors
     config: RunConfig,  # the run's configuration, resolved
@@ -113,17 +142,10 @@ def evaluate(
     workers: int = 0,  # processes that read ahead
 ) -> Path:  # the folder
     "Logits of every crop and attention weights of a trained network on one part"
-    from patchlesion_nb.loading import CropLoader
-    from patchlesion_nb.training import numerics
-
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     positions = _positions(evaluation, round)
-    targets = table.images["target"].to_numpy()
-    with numerics(config):
-        network = _trained_network(run_folder, config, evaluation, len(table.classes))
-        loader = CropLoader(store, positions, targets, config, evaluation=evaluation, workers=workers)
-        logits, weights = _forward(network, loader, config)
+    logits, weights = _predict(run_folder, config, evaluation, table, store, positions, workers)
     image_ids = table.images["image_id"].iloc[positions].tolist()
     write_logits(folder, image_ids, logits, table.classes)
     write_attention(folder, image_ids, weights)

@@ -34,7 +34,7 @@ def _pixels(data):
     check_store(data.table, store)
     return store
 
-
+# %% ../nbs/32_executors.ipynb #f5d57120
 def ensure_run(
     config: RunConfig,  # resolved
     data: StudyData,  # table, split and pixels
@@ -53,7 +53,7 @@ def ensure_run(
     runs.produce(runs.run_folder(identity), make)
     return identity
 
-
+# %% ../nbs/32_executors.ipynb #00064e50
 def ensure_evaluation(
     config: RunConfig,  # resolved
     evaluation: EvaluationConfig,  # resolved
@@ -67,33 +67,44 @@ def ensure_evaluation(
     def make(folder):
         from patchlesion_nb.evaluation import evaluate
 
-        evaluate(runs.run_folder(run), config, evaluation, data.table, _pixels(data),
-                 data.round(config.fold), folder)
+        images = data.table, _pixels(data), data.round(config.fold)
+        evaluate(runs.run_folder(run), config, evaluation, *images, folder)
 
     return runs.produce(runs.evaluation_folder(run, evaluation_id(evaluation)), make)
 
-# %% ../nbs/32_executors.ipynb #9de1cc3d
+# %% ../nbs/32_executors.ipynb #88617413
 class RunsFailed(RuntimeError):
     "Some runs failed; the message names each of them and its log"
 
+# %% ../nbs/32_executors.ipynb #8f8f634c
+def _log_path(run, data, runs):
+    "Where the log of a failure stands: beside the run's partial folder"
+    return runs.partial_folder(runs.run_folder(data.run_id(run.run))).with_suffix(".log")
+
 
 def _write_log(run, data, runs, text):
-    "Keep what is known of a failure beside the run's partial folder"
-    log = runs.partial_folder(runs.run_folder(data.run_id(run.run))).with_suffix(".log")
+    "Keep what is known of a failure"
+    log = _log_path(run, data, runs)
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text(text)
     return log
 
-
+# %% ../nbs/32_executors.ipynb #9124a240
 def _attempt(run, data, runs, progress):
     "Make one run and its evaluation; the log of a failure, or nothing"
     try:
         ensure_evaluation(run.run, run.evaluation, data, runs, progress)
     except Exception:
         return _write_log(run, data, runs, traceback.format_exc())
+    _log_path(run, data, runs).unlink(missing_ok=True)
     return None
 
+# %% ../nbs/32_executors.ipynb #7506a3b1
+def _label(run):
+    "What a run is called in messages"
+    return f"{run.network} {run.row} fold {run.fold}"
 
+# %% ../nbs/32_executors.ipynb #033d5a3b
 def run_serially(
     missing: Sequence[StudyRun],  # cells whose evaluation is not there
     data: StudyData,  # table, split and pixels
@@ -107,12 +118,11 @@ def run_serially(
         log = _attempt(run, data, runs, progress)
         failed += [(run, log)] if log else []
         if progress:
-            done = "FAILED" if log else "done"
-            print(f"{number}/{len(missing)} {run.network} {run.row} fold {run.fold}: {done} "
-                  f"in {time.monotonic() - start:.0f} s", flush=True)
+            done = f"{'FAILED' if log else 'done'} in {time.monotonic() - start:.0f} s"
+            print(f"{number}/{len(missing)} {_label(run)}: {done}", flush=True)
     return failed
 
-# %% ../nbs/32_executors.ipynb #88617413
+# %% ../nbs/32_executors.ipynb #1f01aed2
 def _worker_count(missing):
     "Runs at a time: what the processors allow; one on a GPU"
     if any(run.run.device == "cuda" for run in missing):
@@ -121,15 +131,23 @@ def _worker_count(missing):
     threads = max(run.run.threads for run in missing)
     return max(1, min(cores // threads, len(missing)))
 
+# %% ../nbs/32_executors.ipynb #6dc541b7
+def _in_processes(cells, workers, data, runs, progress):
+    "Failed cells with their logs, and the cells whose process died"
+    failed, died = [], []
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        futures = {pool.submit(_attempt, cell, data, runs, False): cell for cell in cells}
+        ended = as_completed(futures)
+        for future in tqdm(ended, total=len(futures), unit="run", disable=not progress):
+            try:
+                log = future.result()
+            except BrokenProcessPool:
+                died.append(futures[future])
+                continue
+            failed += [(futures[future], log)] if log else []
+    return failed, died
 
-def _log_of(future, run, data, runs):
-    "The log of a failed run; a worker that died has written none"
-    try:
-        return future.result()
-    except BrokenProcessPool as error:
-        return _write_log(run, data, runs, f"The process died (killed, or out of memory): {error}\n")
-
-
+# %% ../nbs/32_executors.ipynb #378e0b26
 def run_side_by_side(
     missing: Sequence[StudyRun],  # cells whose evaluation is not there
     data: StudyData,  # table, split and pixels
@@ -139,20 +157,18 @@ def run_side_by_side(
     "As many runs at a time as the processors allow, the longest first"
     if not missing:
         return []
-    failed = []
     longest_first = sorted(missing, key=lambda run: -run.run.crop_count * run.run.epochs)
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(_worker_count(missing), mp_context=spawn) as pool:
-        futures = {pool.submit(_attempt, run, data, runs, False): run for run in longest_first}
-        for future in tqdm(as_completed(futures), total=len(futures), unit="run", disable=not progress):
-            if log := _log_of(future, futures[future], data, runs):
-                failed.append((futures[future], log))
+    failed, lost = _in_processes(longest_first, _worker_count(missing), data, runs, progress)
+    for run in lost:
+        again, died = _in_processes([run], 1, data, runs, False)
+        text = "The process died twice: killed, or out of memory.\n"
+        failed += again + [(run, _write_log(run, data, runs, text)) for _ in died]
     return failed
 
-
+# %% ../nbs/32_executors.ipynb #02f4e7a2
 EXECUTORS = {"serial": run_serially, "processes": run_side_by_side}
 
-# %% ../nbs/32_executors.ipynb #8f8f634c
+
 def executor_named(
     name: str,  # a key of `EXECUTORS`
 ) -> Callable:
@@ -163,7 +179,7 @@ def executor_named(
         raise ValueError(f"There is no executor {name!r}: {hint}")
     return EXECUTORS[name]
 
-
+# %% ../nbs/32_executors.ipynb #72217256
 def run_missing(
     wanted: Sequence[StudyRun],  # cells of the grid
     data: StudyData,  # table, split and pixels
@@ -176,21 +192,35 @@ def run_missing(
     missing = missing_runs(wanted, data, runs)
     failed = execute(missing, data, runs, progress)
     if failed:
-        named = "\n".join(f"- {run.network} {run.row} fold {run.fold}: see {log}" for run, log in failed)
+        named = "\n".join(f"- {_label(run)}: see {log}" for run, log in failed)
         raise RunsFailed(f"{len(failed)} of {len(missing)} runs failed:\n{named}")
     return len(missing)
 
-# %% ../nbs/32_executors.ipynb #0fc1a6ce
+# %% ../nbs/32_executors.ipynb #e0e61814
 def _validation_row(run, config, settings, runs, identity):
     "Settings and validation scores of one training"
     history = pd.read_csv(runs.run_folder(identity) / "history.csv")
     scores = history.dropna(subset=["validation_mc_sensitivity"])
     best = scores.loc[scores["validation_mc_sensitivity"].idxmax()]
-    return {"row": run.row, "network": run.network, "fold": config.fold, **settings,
-            "last": scores["validation_mc_sensitivity"].iloc[-1],
-            "best": best["validation_mc_sensitivity"], "best_epoch": int(best["epoch"]), "run": identity}
+    return {
+        "row": run.row,
+        "network": run.network,
+        "fold": config.fold,
+        **settings,
+        "last": scores["validation_mc_sensitivity"].iloc[-1],
+        "best": best["validation_mc_sensitivity"],
+        "best_epoch": int(best["epoch"]),
+        "run": identity,
+    }
 
+# %% ../nbs/32_executors.ipynb #b0354b0b
+def _add_row(row, output):
+    "Add the row of a run to a CSV, in place of an older one of the same run"
+    kept = [pd.read_csv(output, dtype=str)] if output.exists() else []
+    table = pd.concat([*kept, pd.DataFrame([row]).astype(str)]).drop_duplicates("run", keep="last")
+    table.to_csv(output, index=False)
 
+# %% ../nbs/32_executors.ipynb #17c8876a
 def tune(
     run: StudyRun,  # the row whose settings are sought
     values: Mapping[str, Sequence[str]],  # field of `RunConfig` -> values to try
@@ -208,7 +238,5 @@ def tune(
         config = resolve_run(RunConfig(**(run.run.model_dump() | settings)))
         identity = ensure_run(config, data, runs, progress)
         rows.append(_validation_row(run, config, settings, runs, identity))
-        kept = [pd.read_csv(output)] if output.exists() else []
-        table = pd.concat([*kept, pd.DataFrame(rows[-1:])]).drop_duplicates("run", keep="last")
-        table.to_csv(output, index=False)
+        _add_row(rows[-1], output)
     return pd.DataFrame(rows)

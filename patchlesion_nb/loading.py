@@ -34,10 +34,12 @@ def epoch_plan(
 ) -> list[np.ndarray]:  # batches of positions
     "The batches of one epoch: a pure function of its arguments"
     if batch_size < 1 or len(positions) == 0:
-        raise ValueError(f"{len(positions)} images in batches of {batch_size}: both must be at least 1.")
+        raise ValueError(
+            f"{len(positions)} images in batches of {batch_size}: both must be at least 1."
+        )
     order = np.random.default_rng([seed, epoch]).permutation(positions)
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    if len(batches) > 1 and len(batches[-1]) == 1:
+    if batch_size > 1 and len(batches) > 1 and len(batches[-1]) == 1:
         batches[-2:] = [np.concatenate(batches[-2:])]
     elif len(batches) > 1 and len(batches[-1]) < batch_size and not keep_last:
         batches.pop()
@@ -59,7 +61,7 @@ def _dropout_numbers(config, epoch, positions):
         return np.repeat(numbers, len(positions), axis=0)
     return uniforms(config.seed, epoch, positions, config.crop_count, "dropout")
 
-
+# %% ../nbs/22_loading.ipynb #6f458529
 def _cut(images, config, epoch, positions):
     "The crops of a training batch by strategy, before patch dropout"
     if config.strategy == "downsampling":
@@ -71,7 +73,7 @@ def _cut(images, config, epoch, positions):
         return random_resized_crops(images, config.crop_size, numbers)
     return random_crops(images, config.crop_size, numbers[:, :2])
 
-
+# %% ../nbs/22_loading.ipynb #39ead6fb
 def training_crops(
     images: torch.Tensor,  # float32 [B, 3, H, W] in [0, 1]
     config: RunConfig,  # resolved
@@ -111,7 +113,7 @@ class _StoreBatches(Dataset):
     def __getitem__(self, positions):
         return torch.from_numpy(self.store[positions]), torch.from_numpy(positions)
 
-
+# %% ../nbs/22_loading.ipynb #c9f53c70
 class CropLoader:
     "Batches of (crops, target, weight) from a pixel store; one pass is one epoch"
 
@@ -163,9 +165,14 @@ class CropLoader:
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
         batches = self.plan()[self.start_batch :]
-        loader = DataLoader(self.store, batch_size=None, sampler=batches,
-                            num_workers=self.workers, generator=torch.Generator(),
-                            pin_memory=self.device == "cuda")
+        loader = DataLoader(
+            self.store,
+            batch_size=None,
+            sampler=batches,
+            num_workers=self.workers,
+            generator=torch.Generator(),
+            pin_memory=self.device == "cuda",
+        )
         for images, positions in loader:
             target = self.targets[positions].to(self.device)
             weight = self.weights[positions].to(self.device)

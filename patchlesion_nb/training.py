@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PACKAGES', 'GOLDEN_VARIANTS', 'weighted_cross_entropy', 'learning_rate', 'TrainingState', 'save_checkpoint',
-           'load_checkpoint', 'PureEpoch', 'Bfloat16', 'History', 'Validation', 'crop_reduction', 'BestNetwork',
-           'Checkpoint', 'ProgressBar', 'save_network', 'numerics', 'prepare_network', 'configured_network',
-           'make_learner', 'training_targets', 'train', 'environment', 'golden_run']
+           'load_checkpoint', 'PureEpoch', 'History', 'Validation', 'crop_reduction', 'BestNetwork', 'Checkpoint',
+           'ProgressBar', 'save_network', 'numerics', 'prepare_network', 'configured_network', 'make_learner',
+           'training_targets', 'train', 'environment', 'golden_run']
 
 # %% ../nbs/24_training.ipynb #cefca781
 import json
@@ -97,7 +97,7 @@ def save_checkpoint(
     save_file(tensors, growing, metadata={"state": json.dumps(asdict(state))})
     os.replace(growing, path)
 
-
+# %% ../nbs/24_training.ipynb #11f379b1
 def load_checkpoint(
     path: Path,  # a file of `save_checkpoint`
     network: torch.nn.Module,  # filled in place
@@ -105,8 +105,13 @@ def load_checkpoint(
 ) -> TrainingState:
     "Take up a training where its checkpoint stands; nothing is unpickled"
     tensors = load_file(path)
-    network.load_state_dict({name.removeprefix("network."): tensor
-                             for name, tensor in tensors.items() if name.startswith("network.")})
+    network.load_state_dict(
+        {
+            name.removeprefix("network."): tensor
+            for name, tensor in tensors.items()
+            if name.startswith("network.")
+        }
+    )
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for name, tensor in tensors.items():
         if name.startswith("optimizer."):
@@ -117,7 +122,7 @@ def load_checkpoint(
     with safe_open(path, framework="pt") as file:
         return TrainingState(**json.loads(file.metadata()["state"]))
 
-# %% ../nbs/24_training.ipynb #68bc4d1e
+# %% ../nbs/24_training.ipynb #97f0d540
 class PureEpoch(Callback):
     "Tell the loader which epoch it is, and where a resumed one starts"
 
@@ -135,19 +140,7 @@ class PureEpoch(Callback):
             entropy = [self.config.seed, self.epoch, self.state.batch]
             torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
 
-
-class Bfloat16(Callback):
-    "Run the network in bfloat16 where that is safe; loss and optimiser stay in float32"
-
-    def before_batch(self):
-        device = next(self.model.parameters()).device.type
-        self.region = torch.autocast(device, dtype=torch.bfloat16)
-        self.region.__enter__()
-
-    def after_pred(self):
-        self.region.__exit__(None, None, None)
-
-# %% ../nbs/24_training.ipynb #f49aee38
+# %% ../nbs/24_training.ipynb #4852f6f0
 class History(Callback):
     "Mean training loss and validation scores, a row an epoch"
 
@@ -170,16 +163,20 @@ class History(Callback):
         if not np.isfinite(self.loss_mean):
             raise FloatingPointError(
                 f"The training loss of epoch {self.epoch + 1} is {self.loss_mean}: lower "
-                f"`learning_rate` (now {self.config.learning_rate:g}) or use precision float32.")
+                f"`learning_rate` (now {self.config.learning_rate:g}) or use precision float32."
+            )
 
     def after_validate(self):
-        row = {"epoch": self.epoch + 1, "learning_rate": learning_rate(self.config, self.epoch),
-               "training_loss": self.loss_mean}
+        row = {
+            "epoch": self.epoch + 1,
+            "learning_rate": learning_rate(self.config, self.epoch),
+            "training_loss": self.loss_mean,
+        }
         self.state.rows.append(row | self.learn.validation.scores)
         self.state.epoch, self.state.batch = self.epoch + 1, 0
         self.state.loss_sum, self.state.images = 0.0, 0
 
-
+# %% ../nbs/24_training.ipynb #d93f74f4
 class Validation(Callback):
     "Score the validation fold every `validate_every` epochs and after the last"
 
@@ -203,17 +200,18 @@ class Validation(Callback):
             how = crop_reduction(self.config)
             probabilities = reduce_crops(np.concatenate(self.logits), how)
             scores = score(self.targets, probabilities, self.classes)
-            self.scores = {f"validation_{name}": scores[name]
-                           for name in ("mc_sensitivity", "f1", "accuracy")}
+            self.scores = {
+                f"validation_{name}": scores[name] for name in ("mc_sensitivity", "f1", "accuracy")
+            }
 
-
+# %% ../nbs/24_training.ipynb #b01eafa3
 def crop_reduction(
     config: RunConfig,  # resolved
 ) -> str:  # "probabilities" or "logits"
     "How crops become one prediction: probabilities for Multi-Crop, else logits (PAPER D9)"
     return "probabilities" if config.strategy == "multi_crop" else "logits"
 
-# %% ../nbs/24_training.ipynb #376d37b3
+# %% ../nbs/24_training.ipynb #0ae42e19
 class BestNetwork(Callback):
     "Keep the network with the highest validation MC-sensitivity"
 
@@ -229,7 +227,7 @@ class BestNetwork(Callback):
             self.state.best = reached
             save_network(self.model, self.folder / "best.safetensors")
 
-
+# %% ../nbs/24_training.ipynb #313b11b6
 class Checkpoint(Callback):
     "Write the checkpoint every so many seconds, and after each epoch"
 
@@ -254,7 +252,7 @@ class Checkpoint(Callback):
         self.clock = self.written = now
         save_checkpoint(self.path, self.model, self.opt.opt, self.state)
 
-
+# %% ../nbs/24_training.ipynb #755bace5
 class ProgressBar(Callback):
     "One bar over all epochs, in images"
 
@@ -262,12 +260,20 @@ class ProgressBar(Callback):
 
     def __init__(self, state, images, label):
         self.state = state
-        self.bar = tqdm(total=images, initial=state.images_in_all, unit="image", desc=label,
-                        mininterval=1.0, leave=False)
+        self.bar = tqdm(
+            total=images,
+            initial=state.images_in_all,
+            unit="image",
+            desc=label,
+            mininterval=1.0,
+            leave=False,
+        )
 
     def after_batch(self):
         if self.training:
-            self.bar.set_postfix(epoch=self.epoch + 1, loss=f"{self.loss.item():.3f}", refresh=False)
+            self.bar.set_postfix(
+                epoch=self.epoch + 1, loss=f"{self.loss.item():.3f}", refresh=False
+            )
             self.bar.update(len(self.yb[0]))
 
     def after_fit(self):
@@ -280,17 +286,20 @@ def save_network(
 ) -> None:
     "Weights only, in one step"
     growing = path.with_suffix(".writing")
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()},
-              growing)
+    save_file(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()},
+        growing,
+    )
     os.replace(growing, path)
 
-# %% ../nbs/24_training.ipynb #6199d64d
+# %% ../nbs/24_training.ipynb #ad3563e0
 @contextmanager
 def numerics(
     config: RunConfig,  # resolved; uses threads, device
 ) -> Iterator[None]:
     "Inside: the configured threads and deterministic algorithms; outside: what was before"
     threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     fill = torch.utils.deterministic.fill_uninitialized_memory
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(config.threads)
@@ -301,15 +310,18 @@ def numerics(
     finally:
         torch.utils.deterministic.fill_uninitialized_memory = fill
         torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
 
-
+# %% ../nbs/24_training.ipynb #4441eb36
 def prepare_network(
     network: PatchNetwork,  # any network
-    config: RunConfig,  # resolved; uses device, channels_last
+    config: RunConfig,  # resolved; uses device, channels_last, precision
 ) -> PatchNetwork:  # the same, moved
-    "To the device and memory format of the configuration"
+    "To the device, memory format and precision of the configuration"
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
+    if config.precision == "bfloat16":
+        region = torch.autocast(config.device, dtype=torch.bfloat16)
+        network.forward = region(network.forward)
     return network.to(device=config.device, memory_format=layout)
 
 # %% ../nbs/24_training.ipynb #42979e17
@@ -320,25 +332,39 @@ def configured_network(
 ) -> PatchNetwork:
     "Build the network that a configuration describes, on its device"
     network = build_network(
-        config.network, class_count, crop_count=config.crop_count, aggregation=config.aggregation,
-        attention=config.attention, weights=weights or config.weights, gru_width=config.gru_width,
-        gru_layers=config.gru_layers, gru_bidirectional=config.gru_bidirectional,
-        gru_read=config.gru_read, densenet_final_relu=config.densenet_final_relu, seed=config.seed)
+        config.network,
+        class_count,
+        crop_count=config.crop_count,
+        aggregation=config.aggregation,
+        attention=config.attention,
+        weights=weights or config.weights,
+        gru_width=config.gru_width,
+        gru_layers=config.gru_layers,
+        gru_bidirectional=config.gru_bidirectional,
+        gru_read=config.gru_read,
+        densenet_final_relu=config.densenet_final_relu,
+        seed=config.seed,
+    )
     return prepare_network(network, config)
 
 # %% ../nbs/24_training.ipynb #f8c1fa3f
 def make_learner(
     loaders: DataLoaders,  # training and validation loaders of (crops, target, weight)
     network: torch.nn.Module,  # crops to logits of each crop
-    config: RunConfig,  # resolved; uses learning_rate, precision
+    config: RunConfig,  # resolved; uses learning_rate
     callbacks: Sequence[Callback] = (),  # what the loop does beside training
 ) -> Learner:
     "fastai's `Learner` with torch's Adam and the weighted loss, and no callback but these"
     loaders.n_inp = 1
-    precision = [Bfloat16()] if config.precision == "bfloat16" else []
-    learner = Learner(loaders, network, loss_func=weighted_cross_entropy,
-                      opt_func=partial(OptimWrapper, opt=torch.optim.Adam), lr=config.learning_rate,
-                      default_cbs=False, cbs=[TrainEvalCallback(), *precision, *callbacks])
+    learner = Learner(
+        loaders,
+        network,
+        loss_func=weighted_cross_entropy,
+        opt_func=partial(OptimWrapper, opt=torch.optim.Adam),
+        lr=config.learning_rate,
+        default_cbs=False,
+        cbs=[TrainEvalCallback(), *callbacks],
+    )
     learner.create_opt()
     return learner
 
@@ -351,7 +377,9 @@ def training_targets(
     "The labels that a training sees"
     targets = np.array(targets)
     if config.shuffle_labels:
-        targets[training] = np.random.default_rng(config.seed).permutation(targets[training])
+        targets[training] = np.random.default_rng([config.seed, 0, 1]).permutation(
+            targets[training]
+        )
     return targets
 
 # %% ../nbs/24_training.ipynb #a25d32a8
@@ -363,23 +391,28 @@ def _loaders(config, table, store, round, workers):
     weights[round.training] = image_weights(targets[round.training], classes, config)
     evaluation = resolve_evaluation(EvaluationConfig(part="validation"), config)
     training = CropLoader(store, round.training, targets, config, weights, workers=workers)
-    validation = CropLoader(store, round.validation, targets, config, evaluation=evaluation,
-                            workers=workers)
+    validation = CropLoader(
+        store, round.validation, targets, config, evaluation=evaluation, workers=workers
+    )
     return DataLoaders(training, validation)
 
-
+# %% ../nbs/24_training.ipynb #30349d64
 def _callbacks(config, table, round, folder, state, every_seconds, progress):
     "The loop's callbacks, in the order of their concerns"
     targets = table.images["target"].to_numpy()[round.validation]
-    callbacks = [PureEpoch(config, state), Validation(config, targets, table.classes),
-                 History(state, config), BestNetwork(state, folder),
-                 Checkpoint(state, folder, every_seconds)]
+    callbacks = [
+        PureEpoch(config, state),
+        Validation(config, targets, table.classes),
+        History(state, config),
+        BestNetwork(state, folder),
+        Checkpoint(state, folder, every_seconds),
+    ]
     if progress:
         label = f"{config.network} {config.strategy} fold {config.fold}"
         callbacks.append(ProgressBar(state, config.epochs * len(round.training), label))
     return callbacks
 
-# %% ../nbs/24_training.ipynb #30349d64
+# %% ../nbs/24_training.ipynb #6ec5a4c7
 def train(
     config: RunConfig,  # resolved
     table: ImageTable,  # the images
@@ -396,6 +429,8 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     _same_configuration(config, folder / "config.json")
     checkpoint = folder / "checkpoint.safetensors"
+    if (folder / "environment.json").exists() and not checkpoint.exists():
+        return folder
     with numerics(config):
         state = TrainingState()
         resumes = checkpoint.exists()
@@ -404,21 +439,25 @@ def train(
         learner = make_learner(_loaders(config, table, store, round, workers), network, config)
         if resumes:
             state = load_checkpoint(checkpoint, network, learner.opt.opt)
-        learner.add_cbs(_callbacks(config, table, round, folder, state, checkpoint_seconds, progress))
+        learner.add_cbs(
+            _callbacks(config, table, round, folder, state, checkpoint_seconds, progress)
+        )
         learner.add_cbs(callbacks)
         learner.fit(config.epochs, start_epoch=state.epoch)
     _finish(config, folder, network, state)
     return folder
 
-
+# %% ../nbs/24_training.ipynb #648d5d8d
 def _same_configuration(config, path):
     "A folder belongs to one configuration"
     text = config.model_dump_json(indent=1) + "\n"
     if path.exists() and path.read_text() != text:
         raise ValueError(f"{path} holds another configuration: give each training its own folder.")
-    path.write_text(text)
+    growing = path.with_suffix(".writing")
+    growing.write_text(text)
+    os.replace(growing, path)
 
-
+# %% ../nbs/24_training.ipynb #e9fbab4c
 def _finish(config, folder, network, state):
     "Write what the run leaves behind; the checkpoint goes last"
     save_network(network, folder / "last.safetensors")
@@ -438,13 +477,19 @@ def environment(
 ) -> dict:
     "What a reader needs to judge a run: versions, device, seed, seconds, images/s, memory"
     cuda = config.device == "cuda"
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+        2**20 if sys.platform == "darwin" else 2**10
+    )
     return {
         "commit": code_commit(),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in PACKAGES},
         "device": torch.cuda.get_device_name() if cuda else f"{platform.machine()} CPU",
-        "threads": config.threads, "seed": config.seed, "seconds": round(seconds, 3),
-        "images_per_second": round(images / max(seconds, 1e-9), 2), "peak_memory_mib": round(peak),
+        "threads": config.threads,
+        "seed": config.seed,
+        "seconds": round(seconds, 3),
+        "images_per_second": round(images / max(seconds, 1e-9), 2),
+        "peak_memory_mib": round(peak),
     }
 
 # %% ../nbs/24_training.ipynb #5b3ac4c1
@@ -456,19 +501,27 @@ GOLDEN_VARIANTS = (
     {"strategy": "ordered_crop", "aggregation": "gru", "gru_width": 16},
 )
 
-
+# %% ../nbs/24_training.ipynb #8107c600
 def _golden_data():
     "Twenty-four random images of two classes"
     generator = np.random.default_rng(0)
     pixels = generator.integers(0, 256, (24, 24, 32, 3), dtype=np.uint8)
     names = [f"image_{index:02}" for index in range(len(pixels))]
     targets = (np.arange(len(pixels)) % 4 == 0).astype(np.int64)
-    images = pd.DataFrame({"image_id": names, "archive": "", "path": "",
-                           "class_name": np.where(targets == 1, "B", "A"), "target": targets,
-                           "lesion_id": names, "diagnosis_type": ""})
+    images = pd.DataFrame(
+        {
+            "image_id": names,
+            "archive": "",
+            "path": "",
+            "class_name": np.where(targets == 1, "B", "A"),
+            "target": targets,
+            "lesion_id": names,
+            "diagnosis_type": "",
+        }
+    )
     return ImageTable(images, ("A", "B"), "golden"), pixels
 
-
+# %% ../nbs/24_training.ipynb #0cb311ef
 def golden_run(
     folder: str | Path,  # empty folder; gets a subfolder a variant
 ) -> Path:  # the folder
@@ -476,8 +529,18 @@ def golden_run(
     table, pixels = _golden_data()
     parts = Round(np.arange(14), np.arange(14, 20), np.arange(20, 24))
     for index, variant in enumerate(GOLDEN_VARIANTS):
-        config = RunConfig(dataset="golden", network="test_resnet", weights="none", crop_size=12,
-                           batch_size=4, epochs=2, validate_every=1, learning_rate=1e-3, threads=1,
-                           device="cpu", **variant)
+        config = RunConfig(
+            dataset="golden",
+            network="test_resnet",
+            weights="none",
+            crop_size=12,
+            batch_size=4,
+            epochs=2,
+            validate_every=1,
+            learning_rate=1e-3,
+            threads=1,
+            device="cpu",
+            **variant,
+        )
         train(resolve_run(config), table, pixels, parts, Path(folder) / str(index), progress=False)
     return Path(folder)
