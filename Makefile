@@ -17,7 +17,7 @@ test: install
 	$(BIN)/python tools/test.py
 
 study: install
-	$(BIN)/patchlesion study --profile demo --executor processes
+	$(BIN)/patchlesion study --profile demo --executor processes --library
 
 mutate: install
 	$(BIN)/python tools/mutate.py

@@ -14,10 +14,11 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib.resources import files
 from math import isqrt
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -77,8 +78,9 @@ class _CropFields(_NetworkFields):
 class _AggregationFields(_CropFields):
     "How the crops of an image become one answer"
 
-    aggregation: Literal["mean", "gru"] = Field(
-        "mean", description="how the crops' features are joined; paper II-D and II-E")
+    aggregation: Literal["mean", "gru", "abmil"] = Field(
+        "mean", description="how the crops' features are joined; paper II-D and II-E: mean, gru; "
+        "ours: abmil, gated attention pooling (Ilse, Tomczak & Welling 2018)")
     gru_width: int = Field(
         1024, ge=1, description="width of the GRU's state, at least 1; paper II-E: 1024")
     gru_layers: int = Field(
@@ -88,6 +90,12 @@ class _AggregationFields(_CropFields):
     gru_read: Literal["both", "last"] = Field(
         "both", description="what a bidirectional GRU hands on: both final states, or the last "
         "step as in the code; D22")
+    abmil_width: int = Field(
+        128, ge=1, description="width of the gated attention, at least 1; counts for abmil; "
+        "Ilse, Tomczak & Welling 2018: 128")
+    crop_loss: Literal["joint", "each"] = Field(
+        "joint", description="joint: loss of the crops' mean logits; each: mean of the crops' "
+        "losses; counts for ordered_crop with the mean; code: joint; D12, each is ours")
     attention: str = Field(
         "none", min_length=1, description="where patch attention stands: none, initial, end, "
         "dual, or the name of a module of the backbone; paper II-E")
@@ -107,20 +115,44 @@ class _RegularisationFields(_AggregationFields):
         "none", description="normalisation of the input in [0, 1]; code: none; D17")
 
 # %% ../nbs/20_config.ipynb #f8e45633
+_Factor = Annotated[float, Field(gt=0, le=1000)]
+
+
 class _BalancingFields(_RegularisationFields):
     "What is done about rare classes"
 
-    balancing: Literal["none", "loss_weighting"] = Field(
+    balancing: Literal["none", "oversampling", "balanced_batches", "loss_weighting",
+                       "diagnosis_guided"] = Field(
         "loss_weighting", description="how rare classes are balanced; paper II-F")
     balancing_exponent: float = Field(
         1.0, gt=0, le=10, description="exponent k of the class weights (N / N_i)^k, above 0 to "
-        "10; counts for loss_weighting; paper Table VI: 0.5 to 1.5")
+        "10; counts for loss_weighting and diagnosis_guided; paper Table VI: 0.5 to 1.5")
+    loss_reduction: Literal["normalized", "mean"] = Field(
+        "normalized", description="the weighted loss over the sum of the weights, or over the "
+        "number of images as in the code's diagnosis loss; counts for both weightings; D3")
+    oversample_epoch: Literal["equal", "full"] = Field(
+        "equal", description="equal: as many steps an epoch as without oversampling; full: the "
+        "whole oversampled set, as in the code; D15")
+    strict: bool = Field(
+        True, description="balanced batches are exactly equal, their size rounded to a multiple "
+        "of the classes; false: classes in turn through batches of any size, as the code; D16")
     shuffle_labels: bool = Field(
         False, description="control: training labels permuted with the seed; chosen here: must "
         "score at chance")
 
+# %% ../nbs/20_config.ipynb #c4a38664
+class _DiagnosisFields(_BalancingFields):
+    "How the way of diagnosis weighs an image"
+
+    diagnosis_scope: Literal["benign", "nevus", "all", "none"] = Field(
+        "benign", description="classes that get the factor; counts for diagnosis_guided; paper "
+        "II-F: benign (NV, BKL, DF, VASC); code: nevus, all or none; D1, D2")
+    diagnosis_factors: tuple[_Factor, _Factor, _Factor, _Factor] = Field(
+        (1.0, 2.0, 3.0, 4.0), description="factors for consensus, follow-up, confocal and "
+        "histopathology, above 0 to 1000; counts for diagnosis_guided; code: 1, 2, 3, 4; D4")
+
 # %% ../nbs/20_config.ipynb #c63c5df2
-class _OptimiserFields(_BalancingFields):
+class _OptimiserFields(_DiagnosisFields):
     "How long, in which batches and with which learning rate"
 
     epochs: int = Field(50, ge=1, description="passes over the training images; code: 50")
@@ -182,7 +214,7 @@ class RunConfig(_MachineFields):
     def _values_fit_together(self):
         _check_crop_count(self.crop_count)
         joint = f"attention = {self.attention!r}" if self.attention != "none" else None
-        joint = "aggregation = 'gru'" if self.aggregation == "gru" else joint
+        joint = joint if self.aggregation == "mean" else f"aggregation = {self.aggregation!r}"
         if joint and self.strategy != "ordered_crop":
             raise ValueError(f"{joint} relates the crops of an image and needs strategy = "
                              f"'ordered_crop', not {self.strategy!r}.")
@@ -226,9 +258,33 @@ def _machine_threads():
     return int(threads)
 
 # %% ../nbs/20_config.ipynb #d00e41ff
+def _effective_balancing(config):
+    "The balancing that takes place: a factor of 1 for all, or for none, guides nothing"
+    unguided = config.diagnosis_scope == "none" or set(config.diagnosis_factors) == {1.0}
+    if config.balancing == "diagnosis_guided" and unguided:
+        return "loss_weighting"
+    return config.balancing
+
+
+def _idle_balancing(config):
+    "Fields of balancing that cannot affect this training, with their neutral values"
+    balancing = _effective_balancing(config)
+    counts = {
+        "balancing_exponent": ("loss_weighting", "diagnosis_guided"),
+        "loss_reduction": ("loss_weighting", "diagnosis_guided"),
+        "diagnosis_scope": ("diagnosis_guided",),
+        "diagnosis_factors": ("diagnosis_guided",),
+        "oversample_epoch": ("oversampling",),
+        "strict": ("balanced_batches",),
+    }
+    fields = type(config).model_fields
+    idle = {name: fields[name].default for name, kinds in counts.items() if balancing not in kinds}
+    return {"balancing": balancing, **idle}
+
+# %% ../nbs/20_config.ipynb #2afdea0c
 def _idle_fields(config):
     "Fields that cannot affect this training, with their neutral values"
-    idle = {}
+    idle = _idle_balancing(config)
     if config.strategy != "ordered_crop":
         idle |= dict(crop_count=1, patch_dropout=0.0)
     if config.strategy != "ordered_crop" or config.patch_dropout == 0:
@@ -237,13 +293,15 @@ def _idle_fields(config):
         idle |= dict(gru_width=1024, gru_layers=1, gru_bidirectional=False)
     if config.aggregation != "gru" or not config.gru_bidirectional:
         idle |= dict(gru_read="both")
-    if config.balancing == "none":
-        idle |= dict(balancing_exponent=1.0)
+    if config.aggregation != "abmil":
+        idle |= dict(abmil_width=128)
+    if config.strategy != "ordered_crop" or config.aggregation != "mean" or config.crop_count == 1:
+        idle |= dict(crop_loss="joint")
     if "densenet" not in config.network:
         idle |= dict(densenet_final_relu=True)
     return idle
 
-
+# %% ../nbs/20_config.ipynb #b1d5ae46
 def resolve_run(
     config: RunConfig,  # as written, fields may be None
 ) -> RunConfig:  # no field is None, idle fields are neutral
@@ -284,6 +342,25 @@ def resolve_evaluation(
     return EvaluationConfig(**settings)
 
 # %% ../nbs/20_config.ipynb #f185ebd3
+@lru_cache
+def _file_digest(path, size, changed):
+    "SHA-256 of a file that is read again when its size or date has changed"
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _by_content(settings):
+    "Settings with the digest of the weights' file in place of its path"
+    if settings.get("weights", "none") in ("none", "imagenet"):
+        return settings
+    path = Path(settings["weights"]).absolute()
+    if not path.is_file():
+        raise ValueError(f"weights = {settings['weights']!r}: there is no such file, and what it "
+                         "holds is part of the training's identity; take imagenet, none or a file.")
+    found = path.stat()
+    return settings | {"weights": _file_digest(path, found.st_size, found.st_mtime_ns)}
+
+
 def config_hash(
     model: BaseModel,  # a resolved configuration
     *more: str,  # what else tells it apart, such as fingerprints
@@ -294,7 +371,7 @@ def config_hash(
     if open_fields:
         raise ValueError(f"{', '.join(open_fields)} not resolved: hash what resolve_run or "
                          "resolve_evaluation returns.")
-    text = json.dumps([settings, *more], sort_keys=True, separators=(",", ":"))
+    text = json.dumps([_by_content(settings), *more], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 # %% ../nbs/20_config.ipynb #1405ecbe

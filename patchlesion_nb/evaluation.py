@@ -86,7 +86,12 @@ def read_attention(
 
 # %% ../nbs/25_evaluation.ipynb #6a433c70
 def _positions(evaluation, round):
-    "Rows of the part that is evaluated"
+    "Rows of the part that is evaluated, refused where the validation fold is missing"
+    validates = f"part = {evaluation.part!r}" if evaluation.part == "validation" else None
+    validates = "checkpoint = 'best'" if evaluation.checkpoint == "best" else validates
+    if validates and len(round.validation) == 0:
+        raise DataError(f"{validates} needs a validation fold, and this split has none: best would "
+                        "mean chosen on the test set. Take part = 'test' and checkpoint = 'last'.")
     return round.test if evaluation.part == "test" else round.validation
 
 # %% ../nbs/25_evaluation.ipynb #036c48bf
@@ -99,6 +104,7 @@ def _trained_network(run_folder, config, evaluation, class_count):
     path = Path(run_folder, f"{evaluation.checkpoint}.safetensors")
     if not path.exists():
         raise DataError(f"{path} does not exist: the run is unfinished, or was made without it.")
+    config = config.model_copy(update={"crop_count": evaluation.crop_count})
     network = configured_network(config, class_count, weights="none")
     network.load_state_dict(load_file(path))
     return network.eval()
@@ -132,7 +138,7 @@ def _predict(run_folder, config, evaluation, table, store, positions, workers):
 
 # %% ../nbs/25_evaluation.ipynb #967c8f52
 def evaluate(
-    run_folder: str | Path,  # a finished run: holds last.safetensors and best.safetensors
+    run_folder: str | Path,  # a finished run: holds last.safetensors and, mostly, best
     config: RunConfig,  # the run's configuration, resolved
     evaluation: EvaluationConfig,  # resolved
     table: ImageTable,  # the images

@@ -25,19 +25,20 @@ from .config import EvaluationConfig, RunConfig, resolve_run
 from .metadata import study_root
 from .runs import RunStore, evaluation_id
 from .store import check_store, open_store
-from .study import StudyData, StudyRun, missing_runs
+from .study import (
+    StudyData, StudyRun, distinct_trainings, epoch_images, missing_runs)
 
 # %% ../nbs/32_executors.ipynb #185e3eb8
-def _pixels(data):
-    "The pixels of a study's images, refused if they belong to others"
-    store = open_store(data.store_folder)
-    check_store(data.table, store)
+def _pixels(images):
+    "The pixels of a set of images, refused if they belong to others"
+    store = open_store(images.store_folder)
+    check_store(images.table, store)
     return store
 
 # %% ../nbs/32_executors.ipynb #f5d57120
 def ensure_run(
     config: RunConfig,  # resolved
-    data: StudyData,  # table, split and pixels
+    images: StudyData,  # table, split and pixels
     runs: RunStore,  # where runs lie
     progress: bool = True,  # show a bar while training
 ) -> str:  # the run's id
@@ -46,10 +47,10 @@ def ensure_run(
     def make(folder):
         from patchlesion_nb.training import train
 
-        store = _pixels(data)
-        train(config, data.table, store, data.round(config.fold), folder, progress=progress)
+        store = _pixels(images)
+        train(config, images.table, store, images.round(config.fold), folder, progress=progress)
 
-    identity = data.run_id(config)
+    identity = images.run_id(config)
     runs.produce(runs.run_folder(identity), make)
     return identity
 
@@ -57,18 +58,18 @@ def ensure_run(
 def ensure_evaluation(
     config: RunConfig,  # resolved
     evaluation: EvaluationConfig,  # resolved
-    data: StudyData,  # table, split and pixels
+    images: StudyData,  # table, split and pixels
     runs: RunStore,  # where runs and evaluations lie
     progress: bool = True,  # show a bar while training
 ) -> Path:  # the evaluation's folder
     "Evaluate a configuration unless that is there; train it first if need be"
-    run = ensure_run(config, data, runs, progress)
+    run = ensure_run(config, images, runs, progress)
 
     def make(folder):
         from patchlesion_nb.evaluation import evaluate
 
-        images = data.table, _pixels(data), data.round(config.fold)
-        evaluate(runs.run_folder(run), config, evaluation, *images, folder)
+        pixels, parts = _pixels(images), images.round(config.fold)
+        evaluate(runs.run_folder(run), config, evaluation, images.table, pixels, parts, folder)
 
     return runs.produce(runs.evaluation_folder(run, evaluation_id(evaluation)), make)
 
@@ -77,49 +78,77 @@ class RunsFailed(RuntimeError):
     "Some runs failed; the message names each of them and its log"
 
 # %% ../nbs/32_executors.ipynb #8f8f634c
-def _log_path(run, data, runs):
+def _log_path(cell, images, runs):
     "Where the log of a failure stands: beside the run's partial folder"
-    return runs.partial_folder(runs.run_folder(data.run_id(run.run))).with_suffix(".log")
+    run = images.run_id(cell.run)
+    return runs.partial_folder(runs.run_folder(run)).with_suffix(".log")
 
 
-def _write_log(run, data, runs, text):
+def _write_log(cell, images, runs, text):
     "Keep what is known of a failure"
-    log = _log_path(run, data, runs)
+    log = _log_path(cell, images, runs)
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text(text)
     return log
 
 # %% ../nbs/32_executors.ipynb #9124a240
-def _attempt(run, data, runs, progress):
-    "Make one run and its evaluation; the log of a failure, or nothing"
+def _attempt(cells, images, runs, progress):
+    "Make the one training of some cells and their evaluations; the log of a failure, or nothing"
     try:
-        ensure_evaluation(run.run, run.evaluation, data, runs, progress)
+        for cell in cells:
+            ensure_evaluation(cell.run, cell.evaluation, images, runs, progress)
     except Exception:
-        return _write_log(run, data, runs, traceback.format_exc())
-    _log_path(run, data, runs).unlink(missing_ok=True)
+        return _write_log(cells[0], images, runs, traceback.format_exc())
+    _log_path(cells[0], images, runs).unlink(missing_ok=True)
     return None
 
 # %% ../nbs/32_executors.ipynb #7506a3b1
-def _label(run):
-    "What a run is called in messages"
-    return f"{run.network} {run.row} fold {run.fold}"
+def _label(cells):
+    "What a training is called in messages"
+    cell, others = cells[0], len({(cell.table, cell.row) for cell in cells}) - 1
+    more = f" (and {others} more row{'s'[:others > 1]})" if others else ""
+    return f"{cell.table} {cell.network} {cell.row} fold {cell.fold}{more}"
 
 # %% ../nbs/32_executors.ipynb #033d5a3b
+def _work(cells, images):
+    "Crops that a training and its evaluations put through the network"
+    run, parts = cells[0].run, images.round(cells[0].fold)
+    looks = -(-run.epochs // run.validate_every)
+    validated = len(parts.validation) * looks * cells[0].evaluation.crop_count
+    trained = epoch_images(run, images) * run.epochs * 3 * (run.crop_count + 1)
+    return trained + validated + len(parts.test) * sum(c.evaluation.crop_count for c in cells)
+
+# %% ../nbs/32_executors.ipynb #6d5b9025
+def _tasks(missing, data):
+    "The trainings of some cells, the longest first: (cells, images, work)"
+    shared = distinct_trainings(missing).values()
+    tasks = [(cells, data[cells[0].run.dataset]) for cells in shared]
+    tasks = [(cells, images, _work(cells, images)) for cells, images in tasks]
+    return sorted(tasks, key=lambda task: -task[2])
+
+
+def _remaining(done, total, seconds):
+    "The time that the rest takes at the rate so far, in words"
+    left = seconds * (total - done) / done
+    return f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
+
+
 def run_serially(
     missing: Sequence[StudyRun],  # cells whose evaluation is not there
-    data: StudyData,  # table, split and pixels
+    data: Mapping[str, StudyData],  # by `run.dataset`: table, split and pixels
     runs: RunStore,  # where runs lie
-    progress: bool = True,  # show bars, and a line a run
+    progress: bool = True,  # show bars, and a line a training
 ) -> list[tuple[StudyRun, Path]]:  # the failed ones, each with its log
-    "One run after the other, in the order given"
-    failed = []
-    for number, run in enumerate(missing, start=1):
-        start = time.monotonic()
-        log = _attempt(run, data, runs, progress)
-        failed += [(run, log)] if log else []
+    "One training after the other, the longest first"
+    tasks, failed, done, start = _tasks(missing, data), [], 0, time.monotonic()
+    for number, (cells, images, work) in enumerate(tasks, start=1):
+        log = _attempt(cells, images, runs, progress)
+        failed += [(cells[0], log)] if log else []
+        done += work
         if progress:
-            done = f"{'FAILED' if log else 'done'} in {time.monotonic() - start:.0f} s"
-            print(f"{number}/{len(missing)} {_label(run)}: {done}", flush=True)
+            state = "FAILED" if log else "done"
+            left = _remaining(done, sum(task[2] for task in tasks), time.monotonic() - start)
+            print(f"{number}/{len(tasks)} {_label(cells)}: {state}, {left} left", flush=True)
     return failed
 
 # %% ../nbs/32_executors.ipynb #1f01aed2
@@ -132,37 +161,43 @@ def _worker_count(missing):
     return max(1, min(cores // threads, len(missing)))
 
 # %% ../nbs/32_executors.ipynb #6dc541b7
-def _in_processes(cells, workers, data, runs, progress):
-    "Failed cells with their logs, and the cells whose process died"
+def _in_processes(tasks, workers, runs, progress):
+    "Failed cells with their logs, and the tasks whose process died"
     failed, died = [], []
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        futures = {pool.submit(_attempt, cell, data, runs, False): cell for cell in cells}
-        ended = as_completed(futures)
-        for future in tqdm(ended, total=len(futures), unit="run", disable=not progress):
+    total = sum(work for *_, work in tasks)
+    options = dict(unit="crop", unit_scale=True, smoothing=0, disable=not progress)
+    with (ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool,
+          tqdm(total=total, **options) as bar):
+        futures = {pool.submit(_attempt, cells, images, runs, False): (cells, images, work)
+                   for cells, images, work in tasks}
+        for number, future in enumerate(as_completed(futures), start=1):
+            task = futures[future]
+            bar.set_description(f"{number} of {len(tasks)} trainings", refresh=False)
+            bar.update(task[2])
             try:
                 log = future.result()
             except BrokenProcessPool:
-                died.append(futures[future])
+                died.append(task)
                 continue
-            failed += [(futures[future], log)] if log else []
+            failed += [(task[0][0], log)] if log else []
     return failed, died
 
 # %% ../nbs/32_executors.ipynb #378e0b26
 def run_side_by_side(
     missing: Sequence[StudyRun],  # cells whose evaluation is not there
-    data: StudyData,  # table, split and pixels
+    data: Mapping[str, StudyData],  # by `run.dataset`: table, split and pixels
     runs: RunStore,  # where runs lie
-    progress: bool = True,  # show a bar over all runs
+    progress: bool = True,  # show a bar over all of it
 ) -> list[tuple[StudyRun, Path]]:  # the failed ones, each with its log
-    "As many runs at a time as the processors allow, the longest first"
+    "As many trainings at a time as the processors allow, the longest first"
     if not missing:
         return []
-    longest_first = sorted(missing, key=lambda run: -run.run.crop_count * run.run.epochs)
-    failed, lost = _in_processes(longest_first, _worker_count(missing), data, runs, progress)
-    for run in lost:
-        again, died = _in_processes([run], 1, data, runs, False)
+    failed, lost = _in_processes(_tasks(missing, data), _worker_count(missing), runs, progress)
+    for cells, images, work in lost:
+        again, died = _in_processes([(cells, images, work)], 1, runs, False)
         text = "The process died twice: killed, or out of memory.\n"
-        failed += again + [(run, _write_log(run, data, runs, text)) for _ in died]
+        failed += again
+        failed += [(cells[0], _write_log(cells[0], images, runs, text)) for _ in died]
     return failed
 
 # %% ../nbs/32_executors.ipynb #02f4e7a2
@@ -179,21 +214,32 @@ def executor_named(
         raise ValueError(f"There is no executor {name!r}: {hint}")
     return EXECUTORS[name]
 
+# %% ../nbs/32_executors.ipynb #2192681b
+def _check_networks(missing):
+    "Refuse unknown networks before anything is trained"
+    from patchlesion_nb.models import _pretrained_config
+
+    for name in dict.fromkeys(cell.run.network for cell in missing):
+        _pretrained_config(name)
+
 # %% ../nbs/32_executors.ipynb #72217256
 def run_missing(
     wanted: Sequence[StudyRun],  # cells of the grid
-    data: StudyData,  # table, split and pixels
+    data: Mapping[str, StudyData],  # by `run.dataset`: table, split and pixels
     runs: RunStore,  # where runs lie
     executor: str = "serial",  # who runs what is missing
-    progress: bool = True,  # show bars, and a line a run
+    progress: bool = True,  # show bars, and a line a training
 ) -> int:  # cells that were missing
     "Make what is missing of a study; raise `RunsFailed` at the end if something failed"
     execute = executor_named(executor)
     missing = missing_runs(wanted, data, runs)
+    if missing:
+        _check_networks(missing)
     failed = execute(missing, data, runs, progress)
     if failed:
-        named = "\n".join(f"- {_label(run)}: see {log}" for run, log in failed)
-        raise RunsFailed(f"{len(failed)} of {len(missing)} runs failed:\n{named}")
+        named = "\n".join(f"- {_label([run])}: see {log}" for run, log in failed)
+        count = len(distinct_trainings(missing))
+        raise RunsFailed(f"{len(failed)} of {count} trainings failed:\n{named}")
     return len(missing)
 
 # %% ../nbs/32_executors.ipynb #e0e61814
@@ -224,7 +270,7 @@ def _add_row(row, output):
 def tune(
     run: StudyRun,  # the row whose settings are sought
     values: Mapping[str, Sequence[str]],  # field of `RunConfig` -> values to try
-    data: StudyData,  # table, split and pixels
+    images: StudyData,  # table, split and pixels
     runs: RunStore,  # where runs lie
     output: Path | None = None,  # CSV to add to; none: reports/validation.csv of the study
     progress: bool = True,  # show bars
@@ -236,7 +282,7 @@ def tune(
     for combination in product(*values.values()):
         settings = dict(zip(values, combination, strict=True))
         config = resolve_run(RunConfig(**(run.run.model_dump() | settings)))
-        identity = ensure_run(config, data, runs, progress)
+        identity = ensure_run(config, images, runs, progress)
         rows.append(_validation_row(run, config, settings, runs, identity))
         _add_row(rows[-1], output)
     return pd.DataFrame(rows)

@@ -4,11 +4,14 @@
 
 # %% auto #0
 __all__ = ['THEME', 'PALETTE', 'OURS', 'PUBLISHED', 'plot_results', 'plot_learning_curves', 'plot_confusion', 'plot_examples',
-           'plot_crops', 'plot_split']
+           'plot_crops', 'plot_crop_weights', 'plot_agreement', 'plot_patch_dropout', 'plot_differences',
+           'plot_reliability', 'plot_roc', 'plot_cost', 'trace_shapes', 'plot_diagram', 'attention_block',
+           'architecture', 'plot_split']
 
 # %% ../nbs/40_figures.ipynb #a6260e6c
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from textwrap import fill
 
 import matplotlib.pyplot as plt
@@ -16,11 +19,13 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import Normalize, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import FancyBboxPatch, Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+from .agreement import MEASURES
 
 # %% ../nbs/40_figures.ipynb #867c703b
 THEME = {
@@ -68,7 +73,8 @@ def _legend(figure, columns, first=()):
                       frameon=False)
 
 # %% ../nbs/40_figures.ipynb #a93396ff
-_LEGEND = ("ours, mean and std over folds", "95 % interval over lesions", "published")
+_LEGEND = ("ours, mean and std over folds", "ours, one training", "95 % interval over lesions",
+           "published")
 
 
 def _series(panel, table, places, columns, style):
@@ -83,11 +89,12 @@ def _results_panel(panel, table, rows):
     places = np.array([rows.index(row) for row in table["row"]])
     if {"low", "high"} <= set(table.columns):
         panel.hlines(places - 0.14, table["low"], table["high"], color=OURS, alpha=0.25,
-                     linewidth=7, label=_LEGEND[1])
+                     linewidth=7, label=_LEGEND[2])
     _series(panel, table, places - 0.14, ("mean", "std"),
-            dict(label=_LEGEND[0], marker="o", color=OURS))
-    _series(panel, table, places + 0.2, ("published_mean", "published_std"),
-            dict(label=_LEGEND[2], marker="D", color=PUBLISHED, markerfacecolor="white"))
+            dict(label=_LEGEND[int(table["std"].isna().all())], marker="o", color=OURS))
+    if table["published_mean"].notna().any():
+        _series(panel, table, places + 0.2, ("published_mean", "published_std"),
+                dict(label=_LEGEND[3], marker="D", color=PUBLISHED, markerfacecolor="white"))
     for place in places[table["mean"].isna()]:
         panel.annotate("no result", (0.5, place - 0.14), xycoords=panel.get_yaxis_transform(),
                        color="0.4", style="italic", backgroundcolor="white", fontsize="small",
@@ -137,42 +144,44 @@ def _curves(panel, table, measure, folds):
                    marker="." if len(run) < 15 else "")
 
 # %% ../nbs/40_figures.ipynb #dc7bc779
-def _label_curves(axes, row_names, history):
+def _label_curves(axes, row_names, history, measures):
     "Titles above the loss, names of measures at the left, equal limits for equal measures"
     for place, panel in np.ndenumerate(axes):
-        measure = list(_MEASURES)[place[0] % 2]
+        below = place[0] % len(measures)
+        measure, last = measures[below], below == len(measures) - 1
         values = history[measure].dropna()
         margin = 0.05 * (np.ptp(values) or 1) if len(values) else 1
         if len(values):
             panel.set_ylim(values.min() - margin, values.max() + margin)
         panel.set_ylabel(_MEASURES[measure] if place[1] == 0 else "")
-        panel.set_xlabel("Epoch" if place[0] % 2 else "")
-        panel.tick_params(labelleft=place[1] == 0, labelbottom=place[0] % 2 == 1)
+        panel.set_xlabel("Epoch" if last else "")
+        panel.tick_params(labelleft=place[1] == 0, labelbottom=last)
         panel.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-        number = place[0] // 2 * axes.shape[1] + place[1]
+        number = place[0] // len(measures) * axes.shape[1] + place[1]
         if number >= len(row_names):
             panel.set_visible(False)
-        elif place[0] % 2 == 0:
+        elif below == 0:
             panel.set_title(fill(row_names[number], 22), fontsize="medium")
 
 # %% ../nbs/40_figures.ipynb #8ef836d5
 def plot_learning_curves(
     history: pd.DataFrame,  # run, row, fold, epoch, training_loss, validation_mc_sensitivity
-) -> Figure:  # two panels a row of the table, at most five pairs side by side
+) -> Figure:  # two panels a row of the table, one without scores; at most five side by side
     "Training loss and validation MC-sensitivity over the epochs, for each row of a table"
     _require(history, ("run", "row", "fold", "epoch", *_MEASURES), "plot_learning_curves")
     row_names = list(dict.fromkeys(history["row"]))
     folds = sorted(set(history["fold"]))
     columns = min(len(row_names), 5)
     blocks = -(-len(row_names) // columns)
-    size = (1.2 + 2.1 * columns, 0.6 + 3.2 * blocks)
-    with _drawing(2 * blocks, columns, size, sharex=True) as (figure, axes):
+    measures = [name for name in _MEASURES if name == "training_loss" or history[name].count()]
+    size = (1.2 + 2.1 * columns, 0.6 + 1.6 * len(measures) * blocks)
+    with _drawing(len(measures) * blocks, columns, size, sharex=True) as (figure, axes):
         for number, row in enumerate(row_names):
             block, column = divmod(number, columns)
-            for below, measure in enumerate(_MEASURES):
-                panel = axes[2 * block + below, column]
+            for below, measure in enumerate(measures):
+                panel = axes[len(measures) * block + below, column]
                 _curves(panel, history[history["row"] == row], measure, folds)
-        _label_curves(axes, row_names, history)
+        _label_curves(axes, row_names, history, measures)
         _legend(figure, columns=len(folds))
     return figure
 
@@ -302,6 +311,460 @@ def plot_crops(
         if scale is not None:
             figure.colorbar(scale, ax=axes[0, 0], label="Attention weight", shrink=0.95)
     return figure
+
+# %% ../nbs/40_figures.ipynb #d1927702
+def _small_crop(panel, corner, inset, crop_size, colour, weight):
+    "A border in a small panel, its weight in the middle of its upper edge"
+    top, left = corner + inset - 0.5
+    side = crop_size - 2 * inset
+    panel.add_patch(Rectangle((left, top), side, side, fill=False, edgecolor=colour, linewidth=1.6,
+                              path_effects=[withStroke(linewidth=2.6, foreground="black")]))
+    bright = np.dot(colour[:3], (0.299, 0.587, 0.114)) > 0.5
+    panel.text(left + 0.05 * side, top + 0.05 * side, f"{weight:.2f}", fontsize=6.5,
+               color="black" if bright else "white", verticalalignment="top",
+               bbox=dict(boxstyle="round,pad=0.12", facecolor=colour, edgecolor="none"))
+
+
+def _weights_panel(panel, picture, corners, crop_size, weights, scale):
+    "One image with its coloured borders, the highest weight on top"
+    corners = _check_crops(picture, corners, crop_size, weights)
+    insets = _insets(corners, crop_size)
+    panel.imshow(picture)
+    for crop in np.argsort(weights, kind="stable"):
+        _small_crop(panel, corners[crop], insets[crop], crop_size,
+                    scale.to_rgba(weights[crop]), weights[crop])
+
+# %% ../nbs/40_figures.ipynb #f85f0f56
+def plot_crop_weights(
+    images: Sequence[np.ndarray],  # each [H, W, 3], uint8 or float in [0, 1]
+    corners: np.ndarray,  # int [N, 2], top and left of each crop, pixels
+    crop_size: int,  # side of a crop, pixels
+    weights: np.ndarray,  # float [images, N], attention weight of each crop
+    titles: Sequence[str],  # one an image
+    columns: int = 4,  # images side by side, at least 1
+) -> Figure:  # a panel an image, and one colour bar
+    "Images whose crop borders are coloured by attention weight, on a common scale"
+    if not len(images) or not len(images) == len(weights) == len(titles):
+        raise ValueError(f"{len(images)} images, {len(weights)} rows of weights, {len(titles)} "
+                         "titles: expected one of each an image, and at least one image.")
+    pictures, weights = [_picture(image) for image in images], np.asarray(weights, float)
+    scale = ScalarMappable(Normalize(weights.min(), weights.max()), "plasma")
+    columns = min(columns, len(pictures))
+    rows = -(-len(pictures) // columns)
+    height = 2.3 * max(picture.shape[0] / picture.shape[1] for picture in pictures) + 0.35
+    with _drawing(rows, columns, (2.35 * columns + 0.8, height * rows)) as (figure, axes):
+        for panel in axes.flat:
+            panel.set_axis_off()
+        for panel, picture, values, title in zip(axes.flat, pictures, weights, titles):
+            _weights_panel(panel, picture, corners, crop_size, values, scale)
+            panel.set_title(fill(title, 32), fontsize="small")
+        figure.colorbar(scale, ax=axes, label="Attention weight", shrink=0.9, aspect=30)
+    return figure
+
+# %% ../nbs/40_figures.ipynb #4fd96e86
+def _sides(count):
+    "Offsets for several marks on one line, and a marker for each"
+    return np.linspace(-0.24, 0.24, count) if count > 1 else np.zeros(1), "osD^v<>PX*"
+
+
+def _intervals(panel, table, places, style):
+    "Dots with asymmetric whiskers from low to high"
+    low, value, high = (table[name].to_numpy(float) for name in ("low", "value", "high"))
+    ends = np.stack([value - low, high - value]).clip(0)
+    panel.errorbar(value, places, xerr=ends, linestyle="none", capsize=3, elinewidth=1.3,
+                   markersize=5, **style)
+
+# %% ../nbs/40_figures.ipynb #911579f6
+def _measure_panel(panel, table, sources, networks):
+    "One measure: a line a source, a mark a network"
+    offsets, markers = _sides(len(networks))
+    for number, network in enumerate(networks):
+        part = table[table["network"] == network]
+        places = np.array([sources.index(source) for source in part["source"]])
+        style = dict(marker=markers[number % 10], color=PALETTE[number % len(PALETTE)])
+        _intervals(panel, part, places + offsets[number], style | dict(label=network))
+    empty = table.groupby("source")["value"].apply(lambda values: values.isna().all())
+    for source in empty.index[empty]:
+        panel.annotate("constant", (0.5, sources.index(source)), fontsize="small", color="0.4",
+                       xycoords=panel.get_yaxis_transform(), style="italic",
+                       horizontalalignment="center", verticalalignment="center")
+    panel.set_title(fill(MEASURES.get(table["measure"].iloc[0], table["measure"].iloc[0]), 24),
+                    fontsize="medium")
+    panel.grid(axis="y", visible=False)
+
+# %% ../nbs/40_figures.ipynb #368b6ec4
+def plot_agreement(
+    table: pd.DataFrame,  # network, measure, source, value, low, high; of `agreement.agreement`
+) -> Figure:  # a panel a measure
+    "How attention weights agree with lesion masks, beside what an untrained network does"
+    _require(table, ("network", "measure", "source", "value", "low", "high"), "plot_agreement")
+    table = table[~table["source"].str.contains(" minus ")]
+    measures, sources, networks = (list(dict.fromkeys(table[name]))
+                                   for name in ("measure", "source", "network"))
+    size = (1.6 + 2 * len(measures), 1.5 + (0.3 + 0.12 * len(networks)) * len(sources))
+    with _drawing(1, len(measures), size, sharey=True) as (figure, axes):
+        for panel, measure in zip(axes[0], measures):
+            _measure_panel(panel, table[table["measure"] == measure], sources, networks)
+            if "correlation" in measure:
+                panel.axvline(0, color="0.35", linewidth=1)
+            panel.xaxis.set_major_locator(MaxNLocator(4))
+        axes[0, 0].set_yticks(range(len(sources)), sources)
+        axes[0, 0].set_ylim(len(sources) - 0.5, -0.5)
+        _legend(figure, columns=len(networks))
+    return figure
+
+# %% ../nbs/40_figures.ipynb #1befe1b4
+def _dropout_panel(panel, table, counts):
+    "A line for each number of crops"
+    grid = sorted(set(table["patch_dropout"]))
+    step = 0.025 * (np.ptp(grid) or 1)
+    for number, crops in enumerate(counts):
+        part = table[table["crops"] == crops].sort_values("patch_dropout")
+        ends = np.stack([part["mean"] - part["low"], part["high"] - part["mean"]]).clip(0)
+        place = part["patch_dropout"] + step * (number - (len(counts) - 1) / 2)
+        panel.errorbar(place, part["mean"], yerr=ends, label=f"{crops} crops", capsize=3,
+                       color=PALETTE[number % len(PALETTE)], marker=_sides(1)[1][number % 10],
+                       linestyle=_DASHES[number % 4], linewidth=1.5, elinewidth=1)
+    panel.set(xlabel="Probability of dropping a patch", ylabel="MC-sensitivity (%)", xticks=grid)
+
+# %% ../nbs/40_figures.ipynb #6b72cd18
+def plot_patch_dropout(
+    table: pd.DataFrame,  # network, crops, patch_dropout, mean, low, high; percent
+) -> Figure:  # a panel a network
+    "MC-sensitivity over patch dropout for each number of crops"
+    _require(table, ("network", "crops", "patch_dropout", "mean", "low", "high"),
+             "plot_patch_dropout")
+    networks, counts = list(dict.fromkeys(table["network"])), sorted(set(table["crops"]))
+    with _drawing(1, len(networks), (2 + 4.2 * len(networks), 4), sharey=True) as (figure, axes):
+        for panel, network in zip(axes[0], networks):
+            _dropout_panel(panel, table[table["network"] == network], counts)
+            panel.set_title(network)
+            panel.label_outer()
+        _legend(figure, columns=len(counts))
+    return figure
+
+# %% ../nbs/40_figures.ipynb #771302d0
+def _forest_panel(panel, table, names):
+    "The lines of one group"
+    places = np.array([names.index(name) for name in table["name"]])
+    sure = (table["low"] > 0) | (table["high"] < 0)
+    sure = table["decided"].astype(bool) if "decided" in table else sure
+    for chosen, face, label in ((sure, OURS, "ours, decided"), (~sure, "white", "ours, undecided")):
+        part = table[chosen.to_numpy()].rename(columns={"difference": "value"})
+        if len(part):
+            _intervals(panel, part, places[chosen.to_numpy()] - 0.1, dict(
+                marker="o", color=OURS, markerfacecolor=face, label=label))
+    if "published" in table and table["published"].notna().any():
+        panel.plot(table["published"], places + 0.2, linestyle="none", marker="D", markersize=5,
+                   color=PUBLISHED, markerfacecolor="white", label="published")
+    panel.axvline(0, color="0.35", linewidth=1)
+    panel.grid(axis="y", visible=False)
+
+# %% ../nbs/40_figures.ipynb #e80588db
+def plot_differences(
+    table: pd.DataFrame,  # name, difference, low, high; may have group, decided, published
+    label: str = "Difference in MC-sensitivity (points)",  # of the axis
+) -> Figure:  # a panel a group
+    "Differences with their intervals, one a line"
+    _require(table, ("name", "difference", "low", "high"), "plot_differences")
+    table = table if "group" in table else table.assign(group="")
+    names, groups = (list(dict.fromkeys(table[column])) for column in ("name", "group"))
+    size = (3.4 + 2.8 * len(groups), 1.5 + 0.36 * len(names))
+    with _drawing(1, len(groups), size, sharex=True, sharey=True) as (figure, axes):
+        for panel, group in zip(axes[0], groups):
+            _forest_panel(panel, table[table["group"] == group], names)
+            panel.set_title(group)
+            panel.set_xlabel(fill(label, 44))
+        axes[0, 0].set_yticks(range(len(names)), [fill(str(name), 44) for name in names])
+        axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
+        _legend(figure, columns=3)
+    return figure
+
+# %% ../nbs/40_figures.ipynb #67da6689
+def _label_grid(axes, count, across, up):
+    "Labels at the left and lower edge of a grid of panels, the unused of which are hidden"
+    for number, panel in enumerate(axes.flat):
+        lowest = number + axes.shape[1] >= count
+        panel.set_visible(number < count)
+        panel.set(xlabel=across if lowest else "", ylabel="" if number % axes.shape[1] else up)
+        panel.tick_params(labelbottom=lowest)
+
+# %% ../nbs/40_figures.ipynb #584d6419
+def plot_reliability(
+    table: pd.DataFrame,  # row, confidence and accuracy in percent, images; a line a bin
+    columns: int = 4,  # panels side by side, at least 1
+) -> Figure:  # a panel a row
+    "How sure a network is, and how often it is right"
+    _require(table, ("row", "confidence", "accuracy", "images"), "plot_reliability")
+    names = list(dict.fromkeys(table["row"]))
+    columns = min(columns, len(names))
+    lines = -(-len(names) // columns)
+    size = (1.2 + 2.2 * columns, 0.9 + 2.4 * lines)
+    with _drawing(lines, columns, size, sharex=True, sharey=True) as (figure, axes):
+        for panel, name in zip(axes.flat, names):
+            part = table[(table["row"] == name) & (table["images"] > 0)]
+            panel.plot([0, 100], [0, 100], color=PUBLISHED, linestyle="--", label="calibrated")
+            panel.plot(part["confidence"], part["accuracy"], color=OURS, linewidth=1)
+            panel.scatter(part["confidence"], part["accuracy"], color=OURS, edgecolor="white",
+                          s=12 + 160 * part["images"] / part["images"].max(), zorder=3,
+                          label="images of one bin; area: their number")
+            panel.set(xlim=(0, 103), ylim=(0, 103), aspect="equal")
+            panel.set_title(fill(name, 24), fontsize="medium")
+        _label_grid(axes, len(names), "Confidence (%)", "Accuracy (%)")
+        _legend(figure, columns=2 if columns > 1 else 1)
+    return figure
+
+# %% ../nbs/40_figures.ipynb #fa0167a2
+def plot_roc(
+    table: pd.DataFrame,  # row, fold, false_alarms and sensitivity in percent: points of curves
+    specificity: float | None = 90,  # percent, marked by a line; None: no mark
+    columns: int = 4,  # panels side by side, at least 1
+) -> Figure:  # a panel a row, a curve a fold
+    "Sensitivity over false alarms"
+    _require(table, ("row", "fold", "false_alarms", "sensitivity"), "plot_roc")
+    names, folds = list(dict.fromkeys(table["row"])), sorted(set(table["fold"]))
+    columns = min(columns, len(names))
+    lines = -(-len(names) // columns)
+    size = (1.2 + 2.2 * columns, 0.9 + 2.4 * lines)
+    with _drawing(lines, columns, size, sharex=True, sharey=True) as (figure, axes):
+        for panel, name in zip(axes.flat, names):
+            _roc_panel(panel, table[table["row"] == name], folds, specificity)
+            panel.set_title(fill(name, 24), fontsize="medium")
+        _label_grid(axes, len(names), "False alarms (%)", "Sensitivity (%)")
+        _legend(figure, columns=min(len(folds) + 2, columns + 1))
+    return figure
+
+# %% ../nbs/40_figures.ipynb #0307a836
+def _roc_panel(panel, table, folds, specificity):
+    "The curves of one row of a table"
+    panel.plot([0, 100], [0, 100], color="0.6", linestyle=":", label="chance")
+    for number, fold in enumerate(folds):
+        curve = table[table["fold"] == fold]
+        panel.plot(curve["false_alarms"], curve["sensitivity"], label=f"fold {fold}",
+                   color=PALETTE[number % len(PALETTE)], linestyle=_DASHES[number % 4],
+                   linewidth=1.4, drawstyle="steps-post")
+    if specificity is not None:
+        panel.axvline(100 - specificity, color=PUBLISHED, linewidth=1,
+                      label=f"specificity {specificity:g} %")
+    panel.set(xlim=(-2, 102), ylim=(-2, 102), aspect="equal")
+
+# %% ../nbs/40_figures.ipynb #508ddcc3
+_COSTS = {"gflops": "Operations (GFLOP)", "milliseconds": "Time (ms)"}
+
+
+def plot_cost(
+    table: pd.DataFrame,  # network, method, crops, gflops, milliseconds: for one image
+) -> Figure:  # two panels: operations, time
+    "What an image costs, by the number of its crops"
+    _require(table, ("network", "method", "crops", *_COSTS), "plot_cost")
+    networks, methods = (list(dict.fromkeys(table[name])) for name in ("network", "method"))
+    with _drawing(1, 2, (8.5, 3.6 + 0.2 * len(networks))) as (figure, axes):
+        for panel, (measure, label) in zip(axes[0], _COSTS.items()):
+            for (network, method), part in table.groupby(["network", "method"], sort=False):
+                style, colour = methods.index(method), networks.index(network)
+                panel.plot(part["crops"], part[measure], label=f"{network}, {method}",
+                           color=PALETTE[colour % len(PALETTE)], linestyle=_DASHES[style % 4],
+                           marker="osD^v"[style % 5], markersize=5, markerfacecolor="white")
+            panel.set(xlabel="Crops", ylabel=label, xticks=sorted(set(table["crops"])))
+            panel.set_ylim(bottom=0)
+        _legend(figure, columns=2)
+    return figure
+
+# %% ../nbs/40_figures.ipynb #0df23eb8
+def _first_tensor(values):
+    "The first tensor of a module's input or output"
+    while isinstance(values, (tuple, list)):
+        values = values[0] if len(values) else None
+    return values
+
+
+def _watched_shapes(network, shape):
+    "Input and output shape of every module, in the order in which they finish"
+    import torch
+
+    seen, hooks = {}, []
+
+    def watch(name, module, inputs, output):
+        pair = (tuple(_first_tensor(values).shape) for values in (inputs, output))
+        seen.setdefault(name, (type(module).__name__, *pair))
+
+    for name, module in network.named_modules():
+        hooks.append(module.register_forward_hook(partial(watch, name)))
+    with torch.no_grad():
+        network(torch.empty(shape, device="meta"))
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
+def _symbols(one, two):
+    "A shape in which the batch is called B, from those of one image and of two"
+    names = [str(a) if a == b else f"{b - a if b - a > 1 else ''}B" for a, b in zip(one, two)]
+    return " × ".join(names)
+
+# %% ../nbs/40_figures.ipynb #d5b60fc0
+def trace_shapes(
+    network,  # torch module that takes crops [B, N, C, h, w]
+    shape: tuple[int, int, int, int],  # N, C, h, w: the crops of one image
+) -> pd.DataFrame:  # kind, input, output; index: name of the module, "" for the network
+    "The shape of every tensor that goes through a network, from a forward pass"
+    import copy
+
+    weightless = copy.deepcopy(network).to("meta").eval()
+    one, two = (_watched_shapes(weightless, (images, *shape)) for images in (1, 2))
+    rows = {name: (kind, _symbols(into, two[name][1]), _symbols(out, two[name][2]))
+            for name, (kind, into, out) in one.items()}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["kind", "input", "output"])
+
+# %% ../nbs/40_figures.ipynb #c2baa379
+_BOX, _PITCH = (2.75, 0.5), (3.2, 0.76)  # inches
+_KINDS = {"data": "white", "dropout": "0.82", "attention": PALETTE[1], "recurrent": PALETTE[0],
+          "network": PALETTE[2], "operation": PALETTE[8]}
+
+
+def _pale(kind):
+    "The colour of a kind, light enough for black text"
+    return tuple(0.6 + 0.4 * np.array(to_rgb(_KINDS[kind])))
+
+
+def _draw_box(panel, box):
+    "One operation with the shape of its result"
+    x, y = box.column * _PITCH[0], -box.row * _PITCH[1]
+    panel.add_patch(FancyBboxPatch(
+        (x - _BOX[0] / 2, y - _BOX[1] / 2), *_BOX, boxstyle="round,pad=0,rounding_size=0.07",
+        edgecolor="0.25", facecolor=_pale(box.kind), label=box.kind))
+    panel.text(x, y + 0.11, box.text, fontsize=8.5, weight="bold", horizontalalignment="center",
+               verticalalignment="center")
+    panel.text(x, y - 0.12, box.shape_text, fontsize=8.5, horizontalalignment="center",
+               verticalalignment="center")
+
+
+def _draw_arrow(panel, start, end):
+    "An arrow down to the next box, or round the boxes between"
+    (x0, y0), (x1, y1) = ((box.column * _PITCH[0], -box.row * _PITCH[1]) for box in (start, end))
+    style = dict(arrowstyle="-|>", color="0.25", shrinkA=0, shrinkB=0, linewidth=1.2)
+    if start.column == end.column and end.row - start.row > 1:
+        left = x0 - _BOX[0] / 2
+        panel.plot([left, left - 0.25, left - 0.25], [y0, y0, y1], color="0.25", linewidth=1.2)
+        panel.annotate("", (left, y1), (left - 0.25, y1), arrowprops=style)
+    else:
+        side = np.sign(x1 - x0) * _BOX[0] / 4 if start.column != end.column else 0
+        panel.annotate("", (x1 - side, y1 + _BOX[1] / 2), (x0 + side, y0 - _BOX[1] / 2),
+                       arrowprops=style)
+
+# %% ../nbs/40_figures.ipynb #6a1884dc
+def plot_diagram(
+    boxes: pd.DataFrame,  # text, shape_text, kind, row, column; index: name of the box
+    arrows: Sequence[tuple[str, str]],  # pairs of names: from, to
+) -> Figure:  # one panel
+    "Boxes and arrows: operations, and the shapes of the tensors between them"
+    _require(boxes, ("text", "shape_text", "kind", "row", "column"), "plot_diagram")
+    if strangers := {name for pair in arrows for name in pair} - set(boxes.index):
+        raise ValueError(f"arrows name boxes that are not there: {sorted(strangers)}")
+    places = {name: box for name, box in zip(boxes.index, boxes.itertuples())}
+    low, high = boxes["column"].min() * _PITCH[0], boxes["column"].max() * _PITCH[0]
+    bottom = -boxes["row"].max() * _PITCH[1]
+    width, height = high - low + _BOX[0] + 0.8, _BOX[1] + 0.1 - bottom
+    with _drawing(1, 1, (width, height + 0.6)) as (figure, axes):
+        panel = axes[0, 0]
+        panel.set(xlim=(low - _BOX[0] / 2 - 0.4, high + _BOX[0] / 2 + 0.4), aspect="equal",
+                  ylim=(bottom - _BOX[1] / 2 - 0.05, _BOX[1] / 2 + 0.05))
+        panel.set_axis_off()
+        for box in places.values():
+            _draw_box(panel, box)
+        for start, end in arrows:
+            _draw_arrow(panel, places[start], places[end])
+        _legend(figure, columns=3)
+    return figure
+
+# %% ../nbs/40_figures.ipynb #f16bfeee
+def _boxes(rows):
+    "A table of boxes from (name, text, shape, kind, row, column)"
+    columns = ["name", "text", "shape_text", "kind", "row", "column"]
+    return pd.DataFrame(rows, columns=columns).set_index("name")
+
+
+def attention_block(
+    trace: pd.DataFrame,  # of `trace_shapes`
+    block: str = "end_attention",  # name of the block in the network
+) -> tuple[pd.DataFrame, list]:  # boxes and arrows for `plot_diagram`
+    "The operations of a patch attention block"
+    if f"{block}.linear" not in trace.index:
+        known = trace.index[trace["kind"] == "PatchAttention"].tolist()
+        raise ValueError(f"the network has no attention block {block!r}: it has {known}")
+    into, out = trace.loc[block, ["input", "output"]]
+    averaged = " × ".join(into.split(" × ")[2:])
+    linear, gate = trace.loc[f"{block}.linear"], trace.loc[f"{block}.gate"]
+    rows = [("input", "Tensor of all crops", into, "data"),
+            ("mean", f"Mean over {averaged}", linear["input"], "operation"),
+            ("linear", f"Linear layer, {' to '.join(_last(linear, 'input', 'output'))}",
+             linear["output"], "attention"),
+            ("gate", "Sigmoid: weights of the patches", gate["output"], "attention"),
+            ("product", "Multiply each crop by its weight", out, "operation")]
+    names = [row[0] for row in rows]
+    arrows = [*zip(names, names[1:]), ("input", "product")]
+    return _boxes([(*row, number, 0) for number, row in enumerate(rows)]), arrows
+
+
+def _last(row, *names):
+    "The last dimension of each of these shapes"
+    return [row[name].split(" × ")[-1] for name in names]
+
+# %% ../nbs/40_figures.ipynb #c347b597
+def _stages(trace):
+    "The last shallow layer of the backbone for each size of its maps: (name, shape)"
+    inner = trace[trace.index.str.startswith("backbone.") & (trace["output"].str.count("×") == 3)]
+    names = inner.index.str.removeprefix("backbone.")
+    depth = names.str.count(r"\.")
+    level = next((d for d in range(3) if (depth == d).sum() > 1), 0)
+    shallow = inner.assign(name=names)[depth == level]
+    size = shallow["output"].str.split(" × ").str[2:].str.join(" × ")
+    pooled = (size == "1 × 1") & shallow["kind"].str.contains("Pool")
+    last = shallow[~size.duplicated(keep="last") & ~pooled]
+    return list(zip(last["name"], last["output"]))
+
+
+def _trunk(trace, image_size, crop_size):
+    "From the image to the features of each crop, one box a row"
+    crops, folded = trace.loc["initial_attention", "input"], trace.loc["backbone", "input"]
+    count = crops.split(" × ")[1]
+    features = trace.loc["end_attention", "input"]
+    return [
+        ("image", "Image", " × ".join(map(str, ("B", 3, *image_size))), "data"),
+        ("crops", f"{count} ordered crops of {crop_size} × {crop_size}", crops, "operation"),
+        ("dropout", "Patch dropout, in training", crops, "dropout"),
+        ("initial", "Initial attention", trace.loc["initial_attention", "output"], "attention"),
+        ("fold", "Fold crops into the batch", folded, "operation"),
+        *((name, name, shape, "network") for name, shape in _stages(trace)),
+        ("pooled", "Global average pooling", trace.loc["backbone", "output"], "operation"),
+        ("features", "Unfold: features of each crop", features, "operation")]
+
+# %% ../nbs/40_figures.ipynb #3d5e0661
+def architecture(
+    attention: pd.DataFrame,  # `trace_shapes` of a network with attention "dual"
+    gru: pd.DataFrame,  # `trace_shapes` of the same network with aggregation "gru"
+    image_size: tuple[int, int],  # height and width, pixels
+) -> tuple[pd.DataFrame, list]:  # boxes and arrows for `plot_diagram`
+    "The way from an image to its prediction, by attention and by GRU"
+    if not {"initial_attention.linear", "end_attention.linear"} <= set(attention.index):
+        raise ValueError("the first trace must be of a network with attention 'dual'")
+    if gru.loc["aggregation", "kind"] == "Identity":
+        raise ValueError("the second trace must be of a network with aggregation 'gru'")
+    crop_size = attention.loc["backbone", "input"].split(" × ")[-1]
+    trunk = _trunk(attention, image_size, crop_size)
+    rows = [(*row, number, 0.5) for number, row in enumerate(trunk)]
+    start, logits = len(rows), attention.loc["head", "output"]
+    combined = " × ".join((logits.split(" × ")[0], logits.split(" × ")[2]))
+    weighed = attention.loc["end_attention", "output"]
+    rows += [("end", "End attention", weighed, "attention", start, 0),
+             ("gru", "or GRU, last state", gru.loc["aggregation", "output"], "recurrent", start, 1),
+             ("head", "Linear layer, a crop", logits, "network", start + 1, 0),
+             ("head of GRU", "Linear layer", gru.loc["head", "output"], "network", start + 1, 1),
+             ("mean", "Mean over crops: prediction", combined, "data", start + 2, 0.5)]
+    names = [row[0] for row in trunk]
+    arrows = [*zip(names, names[1:]), ("features", "end"), ("features", "gru"), ("end", "head"),
+              ("gru", "head of GRU"), ("head", "mean"), ("head of GRU", "mean")]
+    return _boxes(rows), arrows
 
 # %% ../nbs/40_figures.ipynb #75308ea4
 def _grouped_bars(panel, table):

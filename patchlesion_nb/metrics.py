@@ -4,13 +4,18 @@
 
 # %% auto #0
 __all__ = ['reduce_crops', 'confusion', 'class_recall', 'mc_sensitivity', 'mc_specificity', 'accuracy', 'f1_score', 'auc',
-           'score', 'bootstrap_lesions', 'paired_difference']
+           'score', 'bootstrap_draws', 'bootstrap_lesions', 'PairedTest', 'paired_contrast', 'paired_test',
+           'paired_difference', 'adjust_p', 'sensitivity_at_specificity', 'sensitivity_at_specificity_interval',
+           'reliability_table', 'expected_calibration_error']
 
 # %% ../nbs/23_metrics.ipynb #b7d93795
 import warnings
 from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy.special import softmax
 from sklearn.metrics import roc_auc_score
 
@@ -229,17 +234,33 @@ def _lesion_numbers(lesion_ids, image_count):
     return np.unique(lesion_ids, return_inverse=True)[1]
 
 
-def _bootstrap(targets, predicted, lesion_ids, class_count, metric, draws, seed):
-    "The metric in each draw of lesions, as the mean over folds: [draws]"
+@lru_cache(maxsize=8)
+def _drawn(lesion_count, draws, seed):
+    "How often each lesion is drawn in each draw: read-only [draws, lesions]"
+    chances = np.full(lesion_count, 1 / lesion_count)
+    drawn = np.random.default_rng(seed).multinomial(lesion_count, chances, size=draws)
+    drawn = drawn.astype(np.float64)
+    drawn.flags.writeable = False
+    return drawn
+
+# %% ../nbs/23_metrics.ipynb #cf5362bc
+def bootstrap_draws(
+    targets: np.ndarray,  # int [n], true class of each image
+    predicted: np.ndarray,  # int [n] or [folds, n], predicted class of each image
+    lesion_ids: Sequence[str],  # [n], lesion of each image
+    class_count: int,  # number of classes C
+    metric: Callable = mc_sensitivity,  # from matrices [..., C, C] to percent [...]
+    draws: int = 1000,  # draws of all lesions
+    seed: int = 0,  # seed of the draws
+) -> np.ndarray:  # float64 [draws], percent
+    "A metric (its mean over folds) in each draw of lesions"
     targets, predicted = _check_pair(targets, predicted, class_count)
     lesions = _lesion_numbers(lesion_ids, len(targets))
     matrices = _confusions_by_lesion(targets, predicted, lesions, class_count)
-    count = len(matrices)
-    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=draws)
-    drawn = drawn.astype(np.float64) @ matrices.reshape(count, -1)
+    drawn = _drawn(len(matrices), draws, seed) @ matrices.reshape(len(matrices), -1)
     return metric(drawn.reshape(draws, *matrices.shape[1:])).mean(axis=1)
 
-# %% ../nbs/23_metrics.ipynb #cf5362bc
+# %% ../nbs/23_metrics.ipynb #6a9f83bc
 def _middle(values, confidence):
     "The interval that holds the middle share of the values"
     if not 0 < confidence < 1:
@@ -259,11 +280,35 @@ def bootstrap_lesions(
     confidence: float = 0.95,  # share of the draws within the interval, between 0 and 1
 ) -> tuple[float, float]:  # low and high end, percent
     "The interval of a metric (its mean over folds), resampling lesions"
-    values = _bootstrap(targets, predicted, lesion_ids, class_count, metric, draws, seed)
+    values = bootstrap_draws(targets, predicted, lesion_ids, class_count, metric, draws, seed)
     return _middle(values, confidence)
 
 # %% ../nbs/23_metrics.ipynb #e2db0b85
-def paired_difference(
+class PairedTest(NamedTuple):
+    "Two rows of a table on the same test lesions"
+
+    difference: float  # a - b in points; relative: percent of b
+    low: float  # low end of the interval, in the same unit
+    high: float  # high end
+    p: float  # two-sided, above 0 to 1
+
+
+def paired_contrast(
+    difference: float,  # as observed
+    draws: np.ndarray,  # float [draws], the same in each draw; NaN where it has no value
+    confidence: float = 0.95,  # share of the draws within the interval, between 0 and 1
+) -> PairedTest:  # in the unit of the difference
+    "Interval and p of any contrast, from its value in each draw"
+    draws = np.asarray(draws, dtype=np.float64)
+    draws = draws[~np.isnan(draws)]
+    if not len(draws):
+        raise ValueError("no draw of the contrast has a value: expected at least one.")
+    beyond = min((draws <= 0).sum(), (draws >= 0).sum())
+    p = min(1.0, 2 * (beyond + 1) / (len(draws) + 1))
+    return PairedTest(float(difference), *_middle(draws, confidence), float(p))
+
+# %% ../nbs/23_metrics.ipynb #19441752
+def paired_test(
     targets: np.ndarray,  # int [n], true class of each image
     predicted_a: np.ndarray,  # int [n] or [folds, n], predicted class by the first row
     predicted_b: np.ndarray,  # int [n] or [folds, n], predicted class by the second row
@@ -273,10 +318,126 @@ def paired_difference(
     draws: int = 1000,  # draws of all lesions
     seed: int = 0,  # seed of the draws
     confidence: float = 0.95,  # share of the draws within the interval, between 0 and 1
-) -> tuple[float, float, float]:  # difference a - b, low and high end, points
+    relative: bool = False,  # in percent of the second row's score instead of points
+) -> PairedTest:  # difference a - b, its interval and p
     "The difference of two rows in a metric (its mean over folds), the same lesions for both"
     both = [predicted_a, predicted_b]
     a, b = (np.mean(metric(confusion(targets, row, class_count))) for row in both)
-    draws_a, draws_b = (_bootstrap(targets, row, lesion_ids, class_count, metric, draws, seed)
+    drawn_a, drawn_b = (bootstrap_draws(targets, row, lesion_ids, class_count, metric, draws, seed)
                         for row in both)
-    return float(a - b), *_middle(draws_a - draws_b, confidence)
+    if relative:
+        observed = 100 * _share(a - b, b)
+        return paired_contrast(observed, 100 * _share(drawn_a - drawn_b, drawn_b), confidence)
+    return paired_contrast(a - b, drawn_a - drawn_b, confidence)
+
+
+def paired_difference(
+    targets: np.ndarray,  # int [n], true class of each image
+    predicted_a: np.ndarray,  # int [n] or [folds, n], predicted class by the first row
+    predicted_b: np.ndarray,  # int [n] or [folds, n], predicted class by the second row
+    lesion_ids: Sequence[str],  # [n], lesion of each image
+    class_count: int,  # number of classes C
+    **settings,  # of `paired_test`
+) -> tuple[float, float, float]:  # difference a - b, low and high end
+    "A paired test without its p"
+    test = paired_test(targets, predicted_a, predicted_b, lesion_ids, class_count, **settings)
+    return test[:3]
+
+# %% ../nbs/23_metrics.ipynb #88f10128
+def adjust_p(
+    p_values: Sequence[float],  # of the comparisons of one family, 0 to 1
+    method: str = "holm",  # of statsmodels.stats.multitest.multipletests
+) -> np.ndarray:  # float64, one each, in the same order
+    "p values corrected for their number"
+    from statsmodels.stats.multitest import multipletests
+    p_values = np.asarray(p_values, dtype=np.float64)
+    if p_values.ndim != 1 or not ((p_values >= 0) & (p_values <= 1)).all():
+        raise ValueError(f"p values {p_values}: expected numbers from 0 to 1.")
+    return multipletests(p_values, method=method)[1] if len(p_values) else p_values
+
+# %% ../nbs/23_metrics.ipynb #0b599fdc
+def _sensitivity_at(chances, positive, weights, specificity):
+    "Sensitivity at the lowest threshold that keeps the specificity, one a row of weights [r, n]"
+    order = np.argsort(-chances, kind="stable")
+    chances, positive, weights = chances[order], positive[order], weights[:, order]
+    last_of_equals = np.append(chances[1:] != chances[:-1], True)
+    found = np.cumsum(weights * positive, axis=1)
+    alarms = np.cumsum(weights * ~positive, axis=1)
+    kept = alarms <= (1 - specificity) * alarms[:, -1:] + 1e-9
+    best = np.where(kept & last_of_equals, found, 0).max(axis=1)
+    return 100 * _share(best, found[:, -1])
+
+
+def _class_against_rest(targets, probabilities, class_index, specificity):
+    "Probabilities of one class [folds, n] and which images are of it, refused where there is none"
+    probabilities = np.asarray(probabilities, dtype=np.float64)
+    rows = probabilities if probabilities.ndim == 3 else [probabilities]
+    rows = [_check_probabilities(targets, row)[1] for row in rows]
+    if not 0 <= specificity <= 1:
+        raise ValueError(f"specificity = {specificity}: expected a share from 0 to 1.")
+    positive = np.asarray(targets) == class_index
+    if positive.all() or not positive.any():
+        raise ValueError(f"{positive.sum()} of {len(positive)} images are of class {class_index}: "
+                         "expected some of it and some of another.")
+    return np.stack(rows)[:, :, class_index], positive
+
+# %% ../nbs/23_metrics.ipynb #12047952
+def sensitivity_at_specificity(
+    targets: np.ndarray,  # int [n], true class of each image
+    probabilities: np.ndarray,  # float [n, C], or [folds, n, C]: the mean over folds is given
+    class_index: int,  # the class that is looked for, 0 to C - 1
+    specificity: float = 0.9,  # share of the other images without alarm, 0 to 1
+) -> float:  # percent
+    "How many images of a class are found where the threshold keeps a specificity"
+    folds, positive = _class_against_rest(targets, probabilities, class_index, specificity)
+    once = np.ones((1, len(positive)))
+    return float(np.mean([_sensitivity_at(fold, positive, once, specificity) for fold in folds]))
+
+
+def sensitivity_at_specificity_interval(
+    targets: np.ndarray,  # int [n], true class of each image
+    probabilities: np.ndarray,  # float [n, C] or [folds, n, C]
+    lesion_ids: Sequence[str],  # [n], lesion of each image
+    class_index: int,  # the class that is looked for, 0 to C - 1
+    specificity: float = 0.9,  # share of the other images without alarm, 0 to 1
+    draws: int = 1000,  # draws of all lesions
+    seed: int = 0,  # seed of the draws
+    confidence: float = 0.95,  # share of the draws within the interval, between 0 and 1
+) -> tuple[float, float]:  # low and high end, percent
+    "The interval of the sensitivity at a specificity, resampling lesions"
+    folds, positive = _class_against_rest(targets, probabilities, class_index, specificity)
+    lesions = _lesion_numbers(lesion_ids, len(positive))
+    weights = _drawn(lesions.max() + 1, draws, seed)[:, lesions]
+    drawn = [_sensitivity_at(fold, positive, weights, specificity) for fold in folds]
+    return _middle(np.mean(drawn, axis=0), confidence)
+
+# %% ../nbs/23_metrics.ipynb #181d4dca
+def reliability_table(
+    targets: np.ndarray,  # int [n], true class of each image
+    probabilities: np.ndarray,  # float [n, C], each row sums to 1
+    bins: int = 15,  # number of bins between 0 and 100 percent
+) -> pd.DataFrame:  # bin (from 0), confidence and accuracy in percent (NaN if empty), images
+    "How sure the network is, and how often it is right"
+    targets, probabilities = _check_probabilities(targets, probabilities)
+    if bins < 1:
+        raise ValueError(f"bins = {bins}: expected at least 1.")
+    sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == targets
+    if sure.max() > 1 + 1e-6 or probabilities.min() < 0:
+        raise ValueError("probabilities outside 0 to 1: expected each row to sum to 1.")
+    number = np.clip(np.ceil(sure * bins).astype(int) - 1, 0, bins - 1)
+    images, confidence, accuracy = (
+        np.bincount(number, weights, bins) for weights in (None, sure, right))
+    return pd.DataFrame({
+        "bin": np.arange(bins), "confidence": 100 * _share(confidence, images),
+        "accuracy": 100 * _share(accuracy, images), "images": images})
+
+
+def expected_calibration_error(
+    targets: np.ndarray,  # int [n], true class of each image
+    probabilities: np.ndarray,  # float [n, C], each row sums to 1
+    bins: int = 15,  # number of bins between 0 and 100 percent
+) -> float:  # percent, 0 is perfect
+    "The mean gap between confidence and accuracy"
+    table = reliability_table(targets, probabilities, bins)
+    gaps = (table["confidence"] - table["accuracy"]).abs().fillna(0)
+    return float(np.average(gaps, weights=table["images"]))

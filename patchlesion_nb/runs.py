@@ -323,3 +323,43 @@ def list_runs(
     folders = sorted(path.parent for path in self.runs.glob(f"*/{MANIFEST}"))
     rows = [_run_row(folder) for folder in folders]
     return pd.json_normalize(rows) if rows else pd.DataFrame(columns=["run", "bytes"])
+
+# %% ../nbs/30_runs.ipynb #a9e04142
+@patch
+def find_run(
+    self: RunStore,
+    start: str,  # id of a run, or its first letters
+) -> str:  # the whole id
+    "The one finished run that begins so"
+    known = sorted(path.parent.name for path in self.runs.glob(f"*/{MANIFEST}"))
+    found = [run for run in known if run.startswith(start)]
+    if len(found) != 1:
+        what = f"{len(found)} runs begin" if found else "no run begins"
+        raise ValueError(f"{what} with {start!r}: {', '.join((found or known)[:5]) or 'none'} "
+                         "of those that are there; patchlesion runs list names all")
+    return found[0]
+
+# %% ../nbs/30_runs.ipynb #3ca90d1e
+def _last_scores(folder):
+    "The last line of a run's history, as far as it is about scores"
+    history = Path(folder) / "history.csv"
+    if not history.is_file():
+        return {}
+    last = pd.read_csv(history).ffill().iloc[-1]
+    return {f"history.{name}": round(float(value), 4) for name, value in last.items()}
+
+
+@patch
+def compare_runs(
+    self: RunStore,
+    first: str,  # id of a run, or its first letters
+    second: str,  # id of another
+) -> pd.DataFrame:  # what, first, second: a line for each thing in which they differ
+    "In what two runs differ: settings, machine, and where they ended"
+    folders = [self.run_folder(self.find_run(run)) for run in (first, second)]
+    rows = [pd.json_normalize(_run_row(folder)).iloc[0].to_dict() | _last_scores(folder)
+            for folder in folders]
+    names = [name for name in dict.fromkeys([*rows[0], *rows[1]])
+             if str(rows[0].get(name)) != str(rows[1].get(name))]
+    lines = [(name, rows[0].get(name, ""), rows[1].get(name, "")) for name in names]
+    return pd.DataFrame(lines, columns=["what", "first", "second"])

@@ -98,10 +98,20 @@ def _decode(data, row, colour):
     return to_dtype(image, torch.uint8, scale=True)
 
 # %% ../nbs/03_store.ipynb #82ca2b79
-def _sized(image, row, size, first, resize):
+def _window(image, size):
+    from torchvision.transforms.v2.functional import pad
+
+    image = image[:, : size[0], : size[1]]
+    height, width = image.shape[1:]
+    return pad(image, [0, 0, size[1] - width, size[0] - height])
+
+
+def _sized(image, row, size, first, resize, fit):
     from torchvision.transforms.v2.functional import resize as resized
 
-    if resize and tuple(image.shape[1:]) != size:
+    if resize and fit == "window":
+        image = _window(image, size)
+    elif resize and tuple(image.shape[1:]) != size:
         image = resized(image, list(size), antialias=True)
     if tuple(image.shape[1:]) != size:
         height, width = image.shape[1:]
@@ -121,7 +131,7 @@ def _in_order(function, rows, threads):
             yield waiting.popleft().result()
 
 
-def _write_pixels(sources, path, size, colour, threads, bar):
+def _write_pixels(sources, path, size, colour, fit, threads, bar):
     rows, digest, resize = sources.rows, hashlib.sha256(), size is not None
     size = size or tuple(_decode(_read(sources, rows[0]), rows[0], colour).shape[1:])
     shape = (len(rows), *size, 3)
@@ -129,7 +139,7 @@ def _write_pixels(sources, path, size, colour, threads, bar):
 
     def load(row):
         image = _decode(_read(sources, row), row, colour)
-        return _sized(image, row, size, rows[0][0], resize)
+        return _sized(image, row, size, rows[0][0], resize, fit)
 
     with open(path, "wb") as opened:
         np.lib.format.write_array_header_1_0(
@@ -172,7 +182,7 @@ _AGAIN = "delete the folder and build the store again, the images are all that i
 
 def read_store_header(
     folder: str | Path, # folder of a pixel store
-) -> dict: # format, name, size, resize, colour, image_ids, source, decoder, pixels_sha256
+) -> dict: # format, name, size, resize, fit, colour, image_ids, source, decoder, pixels_sha256
     "What a pixel store says of itself."
     path = Path(folder).expanduser().absolute()/_HEADER
     if not path.is_file():
@@ -239,15 +249,16 @@ def _digest(path, offset):
     return digest.hexdigest()
 
 # %% ../nbs/03_store.ipynb #a3429b91
-def _is_current(folder, stamp, size, colour):
+def _is_current(folder, stamp, size, colour, fit):
     try:
         open_store(folder)
         header = read_store_header(folder)
     except DataError:
         return False
     same_size = header["resize"] is None if size is None else tuple(header["size"]) == size
+    same_fit = size is None or header.get("fit", "resize") == fit  # older stores are resized
     same_colour = header["colour"] in ("refuse", colour)
-    return header["source"]["stamp"] == stamp and same_size and same_colour
+    return header["source"]["stamp"] == stamp and same_size and same_fit and same_colour
 
 # %% ../nbs/03_store.ipynb #23fc8153
 @contextmanager
@@ -265,18 +276,18 @@ def _locked(folder):
         lock.release()
 
 # %% ../nbs/03_store.ipynb #28d1c354
-def _build(table, sources, folder, stamp, size, colour, threads, progress):
+def _build(table, sources, folder, stamp, size, colour, fit, threads, progress):
     import torchvision
 
     bar = tqdm(total=len(table), desc=table.name, unit=" images", disable=not progress)
     source = dict(archives=sorted(Path(archive).name for archive in sources.zips),
                   files=sum(not archive for _, archive, _ in sources.rows), stamp=stamp)
     with _beside(folder, _PIXELS, _HEADER) as (pixels, header), bar:
-        found_size, digest = _write_pixels(sources, pixels, size, colour, threads, bar)
+        found_size, digest = _write_pixels(sources, pixels, size, colour, fit, threads, bar)
         content = dict(
-            format=STORE_FORMAT, name=table.name, size=found_size, resize=size, colour=colour,
-            pixels_sha256=digest, decoder=f"torchvision {torchvision.__version__}", source=source,
-            image_ids=list(table.images.image_id))
+            format=STORE_FORMAT, name=table.name, size=found_size, resize=size, fit=fit,
+            colour=colour, pixels_sha256=digest, decoder=f"torchvision {torchvision.__version__}",
+            source=source, image_ids=list(table.images.image_id))
         header.write_text(json.dumps(content, indent=1), encoding="utf-8")
         (folder/_HEADER).unlink(missing_ok=True)
         os.replace(pixels, folder/_PIXELS)
@@ -290,20 +301,23 @@ def build_store(
     colour: str = "refuse", # grey and CMYK images: "refuse" them by name, or "convert" to RGB
     threads: int = 2, # threads that decode, from 1; any number gives the same bits
     progress: bool = True, # show a progress bar
+    fit: str = "resize", # to `size`: "resize", or "window" for the top left part, filled with black
 ) -> PixelStore: # the store, opened for reading
     "Decode all images into a store in one pass, or find the store that holds them already."
     if colour not in ("refuse", "convert"):
         raise ValueError(f"colour is '{colour}'; expected is 'refuse' or 'convert'")
+    if fit not in ("resize", "window") or (fit == "window" and size is None):
+        raise ValueError(f"fit is '{fit}'; expected is 'resize', or 'window' together with a size")
     if threads < 1 or (size is not None and (len(size) != 2 or min(size) < 1)):
         raise ValueError(f"threads is {threads}, size is {size}; expected are 1 or more threads, "
                          "and a size as (height, width) in pixels")
     folder, size = Path(folder).expanduser().absolute(), size and tuple(map(int, size))
     with _Sources(table) as sources:
         stamp = _stamp(sources)
-        if not _is_current(folder, stamp, size, colour):
+        if not _is_current(folder, stamp, size, colour, fit):
             with _locked(folder):
-                if not _is_current(folder, stamp, size, colour):
-                    _build(table, sources, folder, stamp, size, colour, threads, progress)
+                if not _is_current(folder, stamp, size, colour, fit):
+                    _build(table, sources, folder, stamp, size, colour, fit, threads, progress)
     return open_store(folder)
 
 # %% ../nbs/03_store.ipynb #142258ba

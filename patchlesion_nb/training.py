@@ -53,10 +53,22 @@ def weighted_cross_entropy(
     logits: torch.Tensor,  # float [B, N, classes], logits of each crop
     target: torch.Tensor,  # int64 [B]
     weight: torch.Tensor,  # float [B], weight of each image, not negative
+    reduction: str = "normalized",  # over the sum of weights; "mean": over the number of images
+    crop_loss: str = "joint",  # of the crops' mean logits; "each": mean of the crops' losses
 ) -> torch.Tensor:  # scalar
-    "Weighted mean over the batch of the cross-entropy of the crops' mean logits"
-    losses = cross_entropy(logits.float().mean(1), target, reduction="none")
+    "Weighted mean over the batch of each image's cross-entropy"
+    losses = _image_losses(logits.float(), target, crop_loss)
+    if reduction == "mean":
+        return (losses * weight).mean()
     return (losses * weight).sum() / weight.sum()
+
+
+def _image_losses(logits, target, crop_loss):
+    "Cross-entropy [B] of each image"
+    if crop_loss == "joint":
+        return cross_entropy(logits.mean(1), target, reduction="none")
+    every = target.unsqueeze(1).expand(logits.shape[:2])
+    return cross_entropy(logits.movedim(-1, 1), every, reduction="none").mean(1)
 
 # %% ../nbs/24_training.ipynb #a4876c3c
 def learning_rate(
@@ -188,7 +200,8 @@ class Validation(Callback):
     def before_validate(self):
         self.scores, self.logits = {}, []
         last = self.epoch + 1 == self.config.epochs
-        if (self.epoch + 1) % self.config.validate_every and not last:
+        due = last or (self.epoch + 1) % self.config.validate_every == 0
+        if len(self.targets) == 0 or not due:
             raise CancelValidException
 
     def after_pred(self):
@@ -258,16 +271,8 @@ class ProgressBar(Callback):
 
     order = 40
 
-    def __init__(self, state, images, label):
-        self.state = state
-        self.bar = tqdm(
-            total=images,
-            initial=state.images_in_all,
-            unit="image",
-            desc=label,
-            mininterval=1.0,
-            leave=False,
-        )
+    def __init__(self, bar):
+        self.bar = bar
 
     def after_batch(self):
         if self.training:
@@ -276,8 +281,18 @@ class ProgressBar(Callback):
             )
             self.bar.update(len(self.yb[0]))
 
-    def after_fit(self):
-        self.bar.close()
+
+def _progress_bar(config, state, epoch_images, shown):
+    "A bar over all epochs that starts where the checkpoint stands; a context manager"
+    return tqdm(
+        total=config.epochs * epoch_images,
+        initial=state.images_in_all,
+        unit="image",
+        desc=f"{config.network} {config.strategy} fold {config.fold}",
+        mininterval=1.0,
+        leave=False,
+        disable=not shown,
+    )
 
 # %% ../nbs/24_training.ipynb #e1ecfe3e
 def save_network(
@@ -342,6 +357,7 @@ def configured_network(
         gru_layers=config.gru_layers,
         gru_bidirectional=config.gru_bidirectional,
         gru_read=config.gru_read,
+        abmil_width=config.abmil_width,
         densenet_final_relu=config.densenet_final_relu,
         seed=config.seed,
     )
@@ -351,7 +367,7 @@ def configured_network(
 def make_learner(
     loaders: DataLoaders,  # training and validation loaders of (crops, target, weight)
     network: torch.nn.Module,  # crops to logits of each crop
-    config: RunConfig,  # resolved; uses learning_rate
+    config: RunConfig,  # resolved; uses learning_rate, loss_reduction, crop_loss
     callbacks: Sequence[Callback] = (),  # what the loop does beside training
 ) -> Learner:
     "fastai's `Learner` with torch's Adam and the weighted loss, and no callback but these"
@@ -359,7 +375,9 @@ def make_learner(
     learner = Learner(
         loaders,
         network,
-        loss_func=weighted_cross_entropy,
+        loss_func=partial(
+            weighted_cross_entropy, reduction=config.loss_reduction, crop_loss=config.crop_loss
+        ),
         opt_func=partial(OptimWrapper, opt=torch.optim.Adam),
         lr=config.learning_rate,
         default_cbs=False,
@@ -385,10 +403,12 @@ def training_targets(
 # %% ../nbs/24_training.ipynb #a25d32a8
 def _loaders(config, table, store, round, workers):
     "Training and validation loaders; weights come from the training set only"
-    classes = len(table.classes)
     targets = training_targets(config, table.images["target"].to_numpy(), round.training)
     weights = np.ones(len(targets), dtype=np.float32)
-    weights[round.training] = image_weights(targets[round.training], classes, config)
+    types = table.images["diagnosis_type"].to_numpy()[round.training]
+    weights[round.training] = image_weights(
+        targets[round.training], table.classes, config, types
+    )
     evaluation = resolve_evaluation(EvaluationConfig(part="validation"), config)
     training = CropLoader(store, round.training, targets, config, weights, workers=workers)
     validation = CropLoader(
@@ -397,20 +417,25 @@ def _loaders(config, table, store, round, workers):
     return DataLoaders(training, validation)
 
 # %% ../nbs/24_training.ipynb #30349d64
-def _callbacks(config, table, round, folder, state, every_seconds, progress):
+def _callbacks(config, table, round, folder, state, every_seconds):
     "The loop's callbacks, in the order of their concerns"
     targets = table.images["target"].to_numpy()[round.validation]
-    callbacks = [
+    return [
         PureEpoch(config, state),
         Validation(config, targets, table.classes),
         History(state, config),
         BestNetwork(state, folder),
         Checkpoint(state, folder, every_seconds),
     ]
-    if progress:
-        label = f"{config.network} {config.strategy} fold {config.fold}"
-        callbacks.append(ProgressBar(state, config.epochs * len(round.training), label))
-    return callbacks
+
+
+def _learner(config, table, store, round, checkpoint, workers):
+    "The learner, and where its training stands: at its checkpoint or at the start"
+    resumes = checkpoint.exists()
+    network = configured_network(config, len(table.classes), "none" if resumes else config.weights)
+    learner = make_learner(_loaders(config, table, store, round, workers), network, config)
+    state = load_checkpoint(checkpoint, network, learner.opt.opt) if resumes else TrainingState()
+    return learner, state
 
 # %% ../nbs/24_training.ipynb #6ec5a4c7
 def train(
@@ -432,19 +457,13 @@ def train(
     if (folder / "environment.json").exists() and not checkpoint.exists():
         return folder
     with numerics(config):
-        state = TrainingState()
-        resumes = checkpoint.exists()
-        weights = "none" if resumes else config.weights
-        network = configured_network(config, len(table.classes), weights)
-        learner = make_learner(_loaders(config, table, store, round, workers), network, config)
-        if resumes:
-            state = load_checkpoint(checkpoint, network, learner.opt.opt)
-        learner.add_cbs(
-            _callbacks(config, table, round, folder, state, checkpoint_seconds, progress)
-        )
-        learner.add_cbs(callbacks)
-        learner.fit(config.epochs, start_epoch=state.epoch)
-    _finish(config, folder, network, state)
+        learner, state = _learner(config, table, store, round, checkpoint, workers)
+        images = sum(map(len, learner.dls.train.plan()))
+        learner.add_cbs(_callbacks(config, table, round, folder, state, checkpoint_seconds))
+        with _progress_bar(config, state, images, progress) as bar:
+            learner.add_cbs([ProgressBar(bar), *callbacks])
+            learner.fit(config.epochs, start_epoch=state.epoch)
+    _finish(config, folder, learner.model, state)
     return folder
 
 # %% ../nbs/24_training.ipynb #648d5d8d
@@ -499,6 +518,14 @@ GOLDEN_VARIANTS = (
     {"strategy": "multi_crop", "balancing": "none"},
     {"strategy": "ordered_crop", "attention": "dual", "patch_dropout": 0.2},
     {"strategy": "ordered_crop", "aggregation": "gru", "gru_width": 16},
+    {"aggregation": "abmil", "abmil_width": 8, "crop_count": 4},
+    {"crop_loss": "each", "crop_count": 4},
+    {"strategy": "multi_crop", "balancing": "oversampling"},
+    {"strategy": "multi_crop", "balancing": "oversampling", "oversample_epoch": "full"},
+    {"strategy": "multi_crop", "balancing": "balanced_batches"},
+    {"strategy": "multi_crop", "balancing": "balanced_batches", "batch_size": 3, "strict": False},
+    {"strategy": "multi_crop", "balancing": "diagnosis_guided", "diagnosis_scope": "all"},
+    {"strategy": "multi_crop", "loss_reduction": "mean"},
 )
 
 # %% ../nbs/24_training.ipynb #8107c600
@@ -516,31 +543,34 @@ def _golden_data():
             "class_name": np.where(targets == 1, "B", "A"),
             "target": targets,
             "lesion_id": names,
-            "diagnosis_type": "",
+            "diagnosis_type": np.resize(["consensus", "follow_up", "histo"], len(pixels)),
         }
     )
     return ImageTable(images, ("A", "B"), "golden"), pixels
 
 # %% ../nbs/24_training.ipynb #0cb311ef
+_GOLDEN_SETTINGS = {
+    "dataset": "golden",
+    "network": "test_resnet",
+    "weights": "none",
+    "crop_size": 12,
+    "batch_size": 4,
+    "epochs": 2,
+    "validate_every": 1,
+    "learning_rate": 1e-3,
+    "threads": 1,
+    "device": "cpu",
+}
+
+
 def golden_run(
     folder: str | Path,  # empty folder; gets a subfolder a variant
+    variants: Sequence[dict] = GOLDEN_VARIANTS,  # settings that differ from the smallest training
 ) -> Path:  # the folder
     "A tiny training of each kind, for comparing two versions of the training code"
     table, pixels = _golden_data()
     parts = Round(np.arange(14), np.arange(14, 20), np.arange(20, 24))
-    for index, variant in enumerate(GOLDEN_VARIANTS):
-        config = RunConfig(
-            dataset="golden",
-            network="test_resnet",
-            weights="none",
-            crop_size=12,
-            batch_size=4,
-            epochs=2,
-            validate_every=1,
-            learning_rate=1e-3,
-            threads=1,
-            device="cpu",
-            **variant,
-        )
+    for index, variant in enumerate(variants):
+        config = RunConfig(**{**_GOLDEN_SETTINGS, **variant})
         train(resolve_run(config), table, pixels, parts, Path(folder) / str(index), progress=False)
     return Path(folder)

@@ -27,7 +27,8 @@ BIN = Path(sys.executable).parent
 
 def run(command, cwd=ROOT, **variables):
     "Run a command to its end: (exit status, its whole output)"
-    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", **variables}
+    environment = {"OMP_NUM_THREADS": "1", **os.environ,  # notebooks run side by side
+                   "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", **variables}
     done = subprocess.run([str(word) for word in command], cwd=cwd, env=environment, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
     return done.returncode, done.stdout
@@ -95,16 +96,20 @@ def test_library_notebook(path):
     return ("failed", output) if status else ("passed", "")
 
 
-def test_papermill_notebook(path):
-    "Run one notebook by papermill from a folder that has nothing to do with the project"
+def test_papermill_notebook(path, shared_root):
+    """Run one notebook by papermill from a folder that has nothing to do with the project.
+
+    The experiments share a study root, as they do in a study: what one has trained the others find, and
+    two that want the same run at once wait for each other."""
     content = json.loads(path.read_text())
     source = "\n".join("".join(cell["source"]) for cell in content["cells"]
                        if "parameters" in cell["metadata"].get("tags", []))
     profile = ["-p", "profile", "smoke"] if "profile" in source else []
-    with tempfile.TemporaryDirectory() as root:
-        out = Path(root, "out.ipynb")
+    with tempfile.TemporaryDirectory() as folder:
+        root = shared_root if path.parent.name == "experiments" else folder
+        out = Path(folder, "out.ipynb")
         status, output = run([sys.executable, "-m", "papermill", "--no-progress-bar", path, out, *profile],
-                             cwd=root, PATCHLESION_ROOT=root, PATCHLESION_PROJECT=str(ROOT))
+                             cwd=folder, PATCHLESION_ROOT=root, PATCHLESION_PROJECT=str(ROOT))
         errors = [o for cell in json.loads(out.read_text())["cells"] for o in cell.get("outputs", [])
                   if o["output_type"] == "error"] if out.exists() else []
     if errors and errors[0]["ename"] == "SkipTest":
@@ -112,11 +117,11 @@ def test_papermill_notebook(path):
     return ("failed", output) if status else ("passed", "")
 
 
-def test_notebook(path):
-    "One line when it ends; returns (name, outcome, why, seconds)"
+def test_notebook(path, shared_root):
+    "One line when it ends; returns (name, outcome, why)"
     start = time.time()
     library = path.parent.name not in FOLDERS
-    outcome, why = (test_library_notebook if library else test_papermill_notebook)(path)
+    outcome, why = test_library_notebook(path) if library else test_papermill_notebook(path, shared_root)
     name = str(path.relative_to(ROOT / "nbs"))
     print(f"{outcome:8} {time.time() - start:6.1f} s  {name}", flush=True)
     return name, outcome, why
@@ -136,8 +141,9 @@ def main():
     paths = [path for path in paths if not options.names or any(name in str(path) for name in options.names)]
     if not paths:
         sys.exit("No notebook matched: nothing was tested.")
-    with ThreadPoolExecutor(options.jobs) as pool:
-        results += pool.map(test_notebook, sorted(paths, key=lambda path: path.parent.name not in FOLDERS))
+    paths = sorted(paths, key=lambda path: path.parent.name not in FOLDERS)
+    with tempfile.TemporaryDirectory() as shared_root, ThreadPoolExecutor(options.jobs) as pool:
+        results += pool.map(lambda path: test_notebook(path, shared_root), paths)
     for name, outcome, why in results:
         if outcome == "failed":
             print(f"\n=== {name}\n{why[-6000:]}")
