@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['VERDICTS', 'CLAIMS', 'MARGINS', 'ALIKE', 'SUBSTANTIAL', 'SLIGHTLY_LOWER', 'SLIGHT_FALL', 'LITTLE_VARIANCE',
-           'ROUNDING', 'SEVERAL_CROPS', 'INPUT_PARTS', 'CONTROL_PARTS', 'LADDER', 'LADDER_PARTS', 'CROP_PARTS',
-           'SPC_PARTS', 'BALANCING_PARTS', 'METRIC_PARTS', 'COLUMNS', 'AGREEMENT_PARTS', 'READINGS', 'EXPERIMENTS',
-           'EFFECTS', 'verdict_of', 'factor_to_decide', 'gain', 'best_gain', 'worst_gain', 'gain_over_best',
-           'extra_gain', 'spread', 'Part', 'dropout_parts', 'published_test_images', 'binomial_standard_error',
-           'AgreementPart', 'agreement_lines', 'parameter_lines', 'consistency_lines', 'parts_for', 'ledger',
-           'claim_verdicts', 'published_ledger', 'replicated', 'explain_gain']
+           'ROUNDING', 'SEVERAL_CROPS', 'INPUT_PARTS', 'CONTROL_PARTS', 'LONGER', 'LADDER', 'INSTEAD', 'LADDER_PARTS',
+           'CROP_PARTS', 'SPC_PARTS', 'BALANCING_PARTS', 'METRIC_PARTS', 'COLUMNS', 'AGREEMENT_PARTS', 'READINGS',
+           'EXPERIMENTS', 'EFFECTS', 'verdict_of', 'factor_to_decide', 'gain', 'best_gain', 'worst_gain',
+           'gain_over_best', 'extra_gain', 'spread', 'Part', 'dropout_parts', 'published_test_images',
+           'binomial_standard_error', 'AgreementPart', 'agreement_lines', 'parameter_lines', 'consistency_lines',
+           'parts_for', 'ledger', 'training_deviations', 'claim_verdicts', 'published_ledger', 'replicated',
+           'explain_gain', 'ladder_lines', 'explain_balancing']
 
 # %% ../nbs/33_claims.ipynb #aa977243
 import re
@@ -180,11 +181,11 @@ INPUT_PARTS = (
     Part(2, "GRU beats Multi-Crop", _rows("table_2", "GRU", "Multi-Crop"), least=0),
     Part(3, "Best attention beats Multi-Crop", _rows("table_2", *_PLACEMENTS, "Multi-Crop"),
          best_gain, least=0),
-    Part(3, "... by up to 7", _rows("table_2", *_PLACEMENTS, "Multi-Crop"), best_gain,
+    Part(3, "Best attention beats Multi-Crop by up to 7", _rows("table_2", *_PLACEMENTS, "Multi-Crop"), best_gain,
          least=0, most=7 + ROUNDING),
     Part(4, "Best attention beats GRU", _rows("table_2", *_PLACEMENTS, "GRU"), best_gain,
          least=0),
-    Part(4, "... substantially", _rows("table_2", *_PLACEMENTS, "GRU"), best_gain,
+    Part(4, "Best attention beats GRU substantially", _rows("table_2", *_PLACEMENTS, "GRU"), best_gain,
          least=SUBSTANTIAL),
 )
 CONTROL_PARTS = (
@@ -196,19 +197,25 @@ CONTROL_PARTS = (
 )
 
 # %% ../nbs/33_claims.ipynb #d2cc6294
+LONGER = "Multi-Crop, as many crops"
 LADDER = {
-    "as many crops an epoch": ("Multi-Crop, as many crops", "Multi-Crop"),
-    "fixed instead of random crops":
-        ("Ordered-Crop, loss of each crop", "Multi-Crop, as many crops"),
+    "all crops of an image in each step": ("Ordered-Crop, loss of each crop", "Multi-Crop"),
     "one loss for all crops":
         ("Ordered-Crop Mean without dropout", "Ordered-Crop, loss of each crop"),
     "patch dropout": ("Ordered-Crop Mean", "Ordered-Crop Mean without dropout"),
     "attention": ("Initial Attention", "Ordered-Crop Mean"),
-    "or, instead, gated attention pooling (ABMIL)": ("ABMIL", "Ordered-Crop Mean"),
 }
-LADDER_PARTS = tuple(
-    Part(3, f"Cause: {cause}", _rows("extension_controls", *rows), least=0, ours=True)
-    for cause, rows in LADDER.items()
+INSTEAD = {
+    "gated attention pooling (ABMIL)": ("ABMIL", "Ordered-Crop Mean"),
+    "as many single crops, in longer training": (LONGER, "Multi-Crop"),
+}
+LADDER_PARTS = (
+    *(Part(3, f"{kind}: {cause}", _rows("extension_controls", *rows), least=0, ours=True)
+      for kind, steps in (("Step", LADDER), ("Instead", INSTEAD))
+      for cause, rows in steps.items()),
+    *(Part(3, f"{name} beats Multi-Crop trained on as many crops",
+           _rows("extension_controls", name, LONGER), least=0, ours=True)
+      for name in ("Ordered-Crop Mean", *_PLACEMENTS)),
 )
 
 # %% ../nbs/33_claims.ipynb #1fb22807
@@ -223,7 +230,7 @@ def _gains_at(few, many):
 CROP_PARTS = (
     Part(5, "Attention 5 is like Multi-Crop 16", _rows("table_3", "Attention 5", "Multi-Crop 16"),
          least=-ALIKE, most=ALIKE),
-    Part(5, "... 0.2 to 0.5 lower", _rows("table_3", "Attention 5", "Multi-Crop 16"),
+    Part(5, "Attention 5 is 0.2 to 0.5 lower than Multi-Crop 16", _rows("table_3", "Attention 5", "Multi-Crop 16"),
          least=-0.55, most=-0.15),
     Part(6, "Attention gains more at 5 crops than at 9", _gains_at(5, 9), extra_gain, least=0),
     Part(6, "Attention gains more at 5 crops than at 16", _gains_at(5, 16), extra_gain, least=0),
@@ -250,8 +257,8 @@ _EXPONENTS = tuple(f"k = {k:.2f}" for k in (0.5, 0.75, 1, 1.25, 1.5))
 def _by(claim, statement, rows, least, most):
     "Two parts: better at all, and by an amount"
     return (Part(claim, statement, rows, least=0),
-            Part(claim, f"... by {f'{least} to ' if least != most else 'about '}{most}", rows,
-                 least=least - ROUNDING, most=most + ROUNDING))
+            Part(claim, f"{statement} by {f'{least} to' if least != most else 'about'} {most}",
+                 rows, least=least - ROUNDING, most=most + ROUNDING))
 
 
 _BALANCED = _rows("table_5", "Balanced Batches", "No Balancing")
@@ -266,6 +273,8 @@ BALANCING_PARTS = (
     *_by(12, "Loss Weighting beats No Balancing", _WEIGHTED, 10, 10),
     *_by(12, "Loss Weighting beats Balanced Batches", _BEYOND_BATCHES, 2, 4),
     *_by(13, "Diag. Weighting beats Loss Weighting", _GUIDED, 3, 3),
+    Part(12, "Loss Weighting beats Oversampling",
+         _rows("table_5", "Loss Weighting", "Oversampling"), least=0, ours=True),
     Part(14, "Diag. Weighting beats the best k",
          (("table_5", "Diag. Weighting"), *_rows("table_6", *_EXPONENTS)), gain_over_best,
          least=0),
@@ -376,9 +385,9 @@ class _Published:
         "Scores [rows, 1 + draws], None where one is not printed; and the figures as printed"
         keys = [(network, *row, part.metric) for row in part.rows]
         there = [key in self.cells for key in keys]
-        figures = [f"{self.cells[key][0]:g}" if found else "?" for key, found in zip(keys, there)]
+        figures = [f"{self.cells[key][0]:.1f}" if found else "?" for key, found in zip(keys, there)]
         if not all(there):
-            return None, ", ".join(figures) if any(there) else ""
+            return None, ", ".join(figures) if any(there) and not part.ours else ""
         return np.stack([self.score(key) for key in keys]), ", ".join(figures)
 
 # %% ../nbs/33_claims.ipynb #1f705d8e
@@ -452,13 +461,35 @@ class _Scores(_Runs):
             if not np.array_equal(other.positions, first.positions):
                 raise ValueError(f"{other.row} ({other.network}): fold {other.fold} was tested on "
                                  f"other images than fold {first.fold}; expected the same.")
-        metric = {"mc_sensitivity": mc_sensitivity, "mc_specificity": mc_specificity,
-                  "f1": partial(f1_score, average=self.f1)}[metric]
+        metric = self._metric(metric)
         predicted = np.stack([one.predicted for one in chosen])
         classes = first.probabilities.shape[1]
         drawn = bootstrap_draws(first.targets, predicted, self.lesions_of(first), classes, metric,
                                 self.draws, seed)
         return np.append(metric(confusion(first.targets, predicted, classes)).mean(), drawn)
+
+    def _metric(self, name):
+        "The function of a metric"
+        return {"mc_sensitivity": mc_sensitivity, "mc_specificity": mc_specificity,
+                "f1": partial(f1_score, average=self.f1)}[name]
+
+    def deviation(self, network, metric):
+        "How far the trainings of one row differ: pooled sample deviation, degrees of freedom"
+        key = (network, metric)
+        if key not in self.known:
+            asked = {row for part in parts_for() for row in part.rows}
+            rows = {tuple(self._single(one, metric) for one in runs.values())
+                    for (label, row), runs in self.found.items()
+                    if label == network and row in asked and len(runs) > 1}
+            freedom = sum(len(values) - 1 for values in rows)
+            squares = sum(np.var(values) * len(values) for values in rows)
+            self.known[key] = (np.sqrt(squares / freedom), freedom) if freedom else None
+        return self.known[key]
+
+    def _single(self, one, metric):
+        "The score of one training"
+        table = confusion(one.targets, one.predicted, one.probabilities.shape[1])
+        return float(self._metric(metric)(table))
 
     def rarest(self, prediction):
         "Lesions of the class that has the fewest, in the test set of a prediction"
@@ -488,6 +519,19 @@ def _to_decide(factor, rarest):
     needed = f"about {needed:,}" if needed < 1_000_000 else "more than a million"
     return f"{needed} test lesions of the rarest class, instead of {rarest}"
 
+# %% ../nbs/33_claims.ipynb #3ee736d4
+def _retrained(scores, part, network, relative, confidence, values, runs):
+    "The interval of a contrast if training varies too; None if it is not known how much"
+    spread = scores.deviation(network, part.metric)
+    if spread is None:
+        return None
+    deviation, freedom = spread
+    random = np.random.default_rng(crc32(f"{network} {part.rows}".encode()) + scores.seed)
+    noise = random.standard_t(freedom, (len(values), values.shape[1] - 1))
+    noisy = values.copy()
+    noisy[:, 1:] += noise * deviation / np.sqrt(runs)
+    return _tested(part, noisy, relative, confidence)[1:]
+
 # %% ../nbs/33_claims.ipynb #db1566f5
 def _claimed(part):
     "The range in words"
@@ -509,21 +553,24 @@ def _own_columns(scores, part, network, relative, confidence):
     "What a line says about ours"
     if not scores.shared(network, part.rows):
         nothing = dict.fromkeys(("ours", "low", "high", "factor"), np.nan)
-        return nothing | {"runs": 0, "verdict": "not measured",
+        return nothing | {"runs": 0, "verdict": "not measured", "retrained": "",
                           "to_decide": f"missing: {_missing(scores, part, network)}"}
     values, runs, rarest = _own_scores(scores, part, network)
     value, low, high = _tested(part, values, relative, confidence)
     verdict = verdict_of(low, high, part.least, part.most)
     factor = factor_to_decide(value, low, high, part.least, part.most)
     words = _to_decide(factor, rarest) if verdict == "undecided" else ""
+    wider = _retrained(scores, part, network, relative, confidence, values, runs)
+    retrained = wider and verdict_of(min(low, wider[0]), max(high, wider[1]), part.least,
+                                     part.most)
     return {"runs": runs, "ours": value, "low": low, "high": high, "factor": factor,
-            "verdict": verdict, "to_decide": words}
+            "verdict": verdict, "retrained": retrained or "", "to_decide": words}
 
 # %% ../nbs/33_claims.ipynb #1e55b0a3
 COLUMNS = (
     "claim", "statement", "kind", "reading", "network", "claimed", "published",
-    "published_contrast", "published_alone", "runs", "ours", "low", "high", "verdict", "factor",
-    "to_decide")
+    "published_contrast", "published_alone", "runs", "ours", "low", "high", "verdict",
+    "retrained", "factor", "to_decide")
 
 
 def _line(part, network, reading, **columns):
@@ -546,16 +593,18 @@ def _agrees(statement, measure, source="trained", least=0.0):
 
 
 AGREEMENT_PARTS = (
-    _agrees("Weights follow the lesion's share of a crop", "rank_correlation"),
-    _agrees("... wherever the lesion lies: at one place, over images", "place_correlation"),
-    _agrees("... on several crops: effective crops", "effective_crops", least=SEVERAL_CROPS),
-    _agrees("Weights follow the lesion more than before training", "rank_correlation",
-            "trained minus untrained block"),
-    _agrees("Weights follow the lesion more than the centre prior", "rank_correlation",
-            "trained minus centre prior"),
-    _agrees("Highest weight is on the lesion more often than before training", "pointing_game",
-            "trained minus untrained block"),
-    _agrees("Highest weight is on the lesion more often than the centre prior's",
+    _agrees("Weights follow the lesion's share of a crop (rank correlation)", "rank_correlation"),
+    _agrees("Weights follow it wherever it lies (correlation at one place, over images)",
+            "place_correlation"),
+    _agrees("Weights are spread over several crops (effective number of crops)",
+            "effective_crops", least=SEVERAL_CROPS),
+    _agrees("Weights follow the lesion more than before training (rank correlation)",
+            "rank_correlation", "trained minus untrained block"),
+    _agrees("Weights follow the lesion more than the centre prior (rank correlation)",
+            "rank_correlation", "trained minus centre prior"),
+    _agrees("Highest weight is on the lesion more often than before training (points)",
+            "pointing_game", "trained minus untrained block"),
+    _agrees("Highest weight is on the lesion more often than the centre prior's (points)",
             "pointing_game", "trained minus centre prior"),
 )
 
@@ -563,7 +612,7 @@ AGREEMENT_PARTS = (
 def _unmeasured(part, network, what, reading="as measured"):
     "A line without a measurement"
     nothing = dict.fromkeys(("published_contrast", "ours", "low", "high", "factor"), np.nan)
-    return _line(part, network, reading, published="", published_alone="", runs=0,
+    return _line(part, network, reading, published="", published_alone="", runs=0, retrained="",
                  verdict="not measured", to_decide=f"missing: {what}", **nothing)
 
 
@@ -571,7 +620,8 @@ def _agreement_line(part, network, row):
     "A line of claim 9 from one row of the table of agreement"
     value, low, high = row
     line = _unmeasured(part, network, f"{part.measure}, {part.source} (figure_4)")
-    line |= {"published": "Fig. 4: three images", "published_alone": "undecided"}
+    if not part.ours:
+        line |= {"published": "Fig. 4: three images", "published_alone": "undecided"}
     if np.isnan(value):
         return line
     verdict = verdict_of(low, high, part.least, part.most)
@@ -610,7 +660,8 @@ def parameter_lines(
         lines.append(_line(
             part, network, "percent", published="0.001", published_contrast=0.001,
             published_alone="", runs=0, ours=share, low=share, high=share, factor=1.0,
-            verdict=verdict_of(share, share, part.least, part.most), to_decide=""))
+            verdict=verdict_of(share, share, part.least, part.most), retrained="",
+            to_decide=""))
     return lines
 
 # %% ../nbs/33_claims.ipynb #d3933edc
@@ -705,10 +756,23 @@ def _paper_first(column):
 # %% ../nbs/33_claims.ipynb #04271b6a
 _ONE_IS_ENOUGH = (10,)
 
+# %% ../nbs/33_claims.ipynb #493a7f49
+def training_deviations(
+    predictions: Sequence,  # as `ledger` takes them
+    f1: str = "weighted",  # average of F1, as `f1_score` takes it
+) -> pd.DataFrame:  # network, metric, deviation, freedom; rows with one training count for nothing
+    "How far the trainings of one row differ, in points"
+    scores = _Scores(predictions, {}, f1=f1)
+    names = {"mc_sensitivity": "MC-sensitivity", "mc_specificity": "MC-specificity", "f1": "F1"}
+    found = [(network, name, scores.deviation(network, metric)) for metric, name in names.items()
+             for network in dict.fromkeys(one.network for one in predictions)]
+    return pd.DataFrame([(network, name, *spread) for network, name, spread in found if spread],
+                        columns=["network", "metric", "deviation", "freedom"])
 
+# %% ../nbs/33_claims.ipynb #18482507
 def claim_verdicts(
     lines: pd.DataFrame,  # of `ledger`
-) -> pd.DataFrame:  # claim, statement, points, percent, published_alone, refuted_by; a line a claim
+) -> pd.DataFrame:  # claim, statement, points, percent, published_alone, ...; a line a claim
     "What the paper's claims come to, in both readings, over all networks"
     rows = []
     for number, group in lines[lines["kind"] == "paper"].groupby("claim"):
@@ -717,13 +781,27 @@ def claim_verdicts(
         for reading in READINGS:
             of_reading = group[group["reading"].isin([reading, "as measured"])]
             row[reading] = _joined(of_reading["verdict"], either) if len(of_reading) else ""
+        points = group[group["reading"].isin(["points", "as measured"])]
+        again = points["retrained"].where(points["retrained"] != "", points["verdict"])
+        row["retrained"] = _joined(again, either) if (points["retrained"] != "").any() else ""
         alone = [told for told in group["published_alone"] if told]
         row["published_alone"] = _joined(alone, either) if alone else ""
-        refuted = group[group["verdict"] == "not supported"]["statement"]
-        row["refuted_by"] = "; ".join(dict.fromkeys(refuted))
+        row["refuted_by"] = _named(group, "not supported")
+        row["left_open_by"] = _named(group, "undecided")
         rows.append(row)
-    return pd.DataFrame(rows, columns=["claim", "statement", *READINGS, "published_alone",
-                                       "refuted_by"])
+    return pd.DataFrame(rows, columns=["claim", "statement", *READINGS, "retrained",
+                                       "published_alone", "refuted_by", "left_open_by"])
+
+
+def _named(lines, verdict):
+    "The statements with a verdict in any reading, each with its contrasts in points"
+    told = []
+    for statement in dict.fromkeys(lines[lines["verdict"] == verdict]["statement"]):
+        found = lines[(lines["statement"] == statement) & (lines["reading"] == "points")]
+        values = ", ".join(f"{value:+.1f}" for value in found["ours"].dropna())
+        told.append(f"{statement} ({values})" if values and lines["claim"].iloc[0] < 17
+                    else statement)
+    return "; ".join(told)
 
 # %% ../nbs/33_claims.ipynb #310d5381
 def published_ledger(
@@ -792,23 +870,93 @@ def _agreement_of_seeds(told):
     return words
 
 # %% ../nbs/33_claims.ipynb #6ce3b7b4
+_ADDS = {"supported": "attention itself adds something",
+         "not supported": "attention itself takes something away",
+         "undecided": "what attention itself adds cannot be told from nothing"}
+_LONGER_BEATS = {"supported": "which is less than attention has with fewer steps",
+                 "not supported": "which is more than attention has: crops and steps alone do more "
+                                  "than all that the ladder adds",
+                 "undecided": "which cannot be told from what attention has"}
+
+
+def _step(line):
+    "A contrast in points with its interval"
+    return f"{line.ours:+.1f} ({line.low:+.1f} to {line.high:+.1f})"
+
+
+def _chosen(lines, network, statements):
+    "The lines of some statements in points, by statement; and what is missing, in words"
+    chosen = lines[(lines["network"] == network) & (lines["reading"] == "points")]
+    chosen = chosen.set_index("statement").loc[statements]
+    gaps = chosen[chosen["verdict"] == "not measured"]["to_decide"]
+    return chosen, "; ".join(filter(None, gaps))
+
+
+def _reservation(chosen):
+    "Which of the decided contrasts another training could undo"
+    runs = int(chosen["runs"].min())
+    basis = f" Each row has {runs} training{'s' * (runs > 1)}"
+    if (chosen["retrained"] == "").any():
+        return f"{basis}, and how far trainings differ is not known here."
+    decided = chosen[chosen["verdict"] != "undecided"]
+    lost = decided[decided["retrained"] == "undecided"].index.str.replace("Step: ", "")
+    lost = list(lost.str.replace("Instead: ", ""))
+    basis += f"; of the {len(decided)} contrasts that are decided over lesions, "
+    if not lost:
+        return f"{basis}another training could undo none."
+    return f"{basis}another training could undo {len(lost)}: {', '.join(lost)}."
+
+# %% ../nbs/33_claims.ipynb #008ac48c
 def explain_gain(
     lines: pd.DataFrame,  # of `ledger`
     network: str,  # label
 ) -> str:  # a few sentences; what is missing, if the ladder is not complete
-    "What of the gain over Multi-Crop comes with which step"
-    causes = list(LADDER)[:5]
-    chosen = lines[(lines["network"] == network) & (lines["reading"] == "points")]
-    steps = chosen.set_index("statement").loc[[f"Cause: {cause}" for cause in causes]]
-    if (steps["verdict"] == "not measured").any():
-        missing = "; ".join(filter(None, steps["to_decide"]))
+    "What of the gain over Multi-Crop comes with which step, and what longer training brings"
+    longer = "Instead: as many single crops, in longer training"
+    beaten = "Initial Attention beats Multi-Crop trained on as many crops"
+    names = [f"Step: {cause}" for cause in LADDER]
+    chosen, missing = _chosen(lines, network, [*names, longer, beaten])
+    if missing:
         return f"{network}: the ladder is not complete; {missing}."
-    told = [f"{cause} {step.ours:+.1f} ({step.low:+.1f} to {step.high:+.1f})"
-            for cause, step in zip(causes, steps.itertuples())]
-    last = {"supported": "attention itself adds something",
-            "not supported": "attention itself takes something away",
-            "undecided": "what attention itself adds cannot be told from nothing"}
+    steps = chosen.loc[names]
+    told = [f"{cause} {_step(line)}" for cause, line in zip(LADDER, steps.itertuples())]
     whole = steps["ours"].sum()
     place = f"{abs(whole):.1f} points {'above' if whole >= 0 else 'below'} Multi-Crop"
-    return (f"{network}: Initial Attention lies {place}. "
-            f"Step by step: {', '.join(told)}. So {last[steps['verdict'].iloc[-1]]}.")
+    return (f"{network}: at equal optimiser steps Initial Attention lies {place}. "
+            f"Step by step: {', '.join(told)}. So {_ADDS[steps['verdict'].iloc[-1]]}. "
+            f"Multi-Crop trained on as many crops, and as many more steps, changes by "
+            f"{_step(chosen.loc[longer])}, {_LONGER_BEATS[chosen.loc[beaten, 'verdict']]} "
+            f"(Initial Attention minus this: {_step(chosen.loc[beaten])}). Attention trained for "
+            f"as many steps was not tried.{_reservation(chosen)}")
+
+# %% ../nbs/33_claims.ipynb #5e2103f5
+def ladder_lines(
+    predictions: Sequence,  # of extension_controls; other tables' rows tell how trainings vary
+    lesions: Mapping[str, Sequence[str]],  # data set: lesion of each image, by position
+    networks: Sequence[str],  # labels
+    draws: int = 1000,  # draws of all lesions
+    seed: int = 0,  # seed of the draws
+    confidence: float = 0.95,  # of the intervals
+) -> pd.DataFrame:  # lines of the ledger, in points
+    "What `explain_gain` needs, without the rest of the ledger"
+    scores = _Scores(predictions, lesions, draws=draws, seed=seed)
+    return pd.DataFrame([
+        _line(part, network, "points", **_own_columns(scores, part, network, False, confidence))
+        for network in networks for part in LADDER_PARTS])
+
+# %% ../nbs/33_claims.ipynb #b2de1b93
+_BALANCING_STEPS = (
+    "Loss Weighting beats No Balancing", "Loss Weighting beats Oversampling",
+    "Loss Weighting beats Balanced Batches", "Diag. Weighting beats Loss Weighting")
+
+
+def explain_balancing(
+    lines: pd.DataFrame,  # of `ledger`
+    network: str,  # label
+) -> str:  # a few sentences; what is missing, if a row of Table V is
+    "How far loss weighting lies above the other ways of balancing, and diagnosis guidance above it"
+    chosen, missing = _chosen(lines, network, list(_BALANCING_STEPS))
+    if missing:
+        return f"{network}: Table V is not complete; {missing}."
+    told = [f"“{line.Index}” {_step(line)}, {line.verdict}" for line in chosen.itertuples()]
+    return f"{network}, in points: {'; '.join(told)}.{_reservation(chosen)}"

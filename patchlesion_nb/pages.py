@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['Names', 'Folds', 'METRICS', 'SIGNED', 'TableParameters', 'read_parameters', 'provenance', 'beside_published',
            'learning_history', 'validation_scores', 'plan_table', 'altered_files', 'describe_results', 'Page',
-           'open_page', 'find_images', 'introduce', 'prepare', 'finish', 'summarize', 'file_name', 'by_row',
-           'row_kinds', 'show_results', 'own_baselines', 'show_differences', 'recalls', 'show_recalls', 'restrict',
-           'contrast_groups', 'show_contrast', 'show_audit', 'show_learning_curves', 'show_best_row', 'show_checks',
-           'show_choices', 'show_provenance']
+           'open_page', 'images_name', 'find_images', 'introduce', 'prepare', 'finish', 'summarize', 'file_name',
+           'by_row', 'row_kinds', 'show_results', 'own_baselines', 'show_differences', 'recalls',
+           'without_single_network', 'show_recalls', 'restrict', 'contrast_groups', 'show_contrast', 'show_audit',
+           'show_learning_curves', 'show_best_row', 'show_checks', 'show_choices', 'show_provenance']
 
 # %% ../nbs/44_pages.ipynb #80de5c18
 import json
@@ -149,6 +149,12 @@ def _mean_and_deviation(mean, deviation, absent):
     return f"{mean:.1f}" if pd.isna(deviation) else f"{mean:.1f} ± {deviation:.1f}"
 
 
+def _method_name(line):
+    "The name of a row, with a word where the paper does not have it"
+    marked = line.ours and line.row != results.MAJORITY
+    return f"{line.row} (ours)" if marked else line.row
+
+
 def beside_published(
     summary: pd.DataFrame,  # of `summarize`
     metric: str,  # mc_sensitivity, mc_specificity or f1
@@ -156,7 +162,7 @@ def beside_published(
     "One metric of every row, ours beside the published value."
     chosen = summary[summary["metric"] == metric]
     rows = [{
-        "network": line.network, "method": f"{line.row} (ours)" if line.ours else line.row,
+        "network": line.network, "method": _method_name(line),
         "published": _mean_and_deviation(line.published, line.published_std,
                                          "not legible" if line.published_missing else "–"),
         "ours": _mean_and_deviation(line.mean, line.std if line.networks > 1 else np.nan,
@@ -170,6 +176,8 @@ def beside_published(
     idle = ["network"] if chosen["network"].nunique() <= 1 else []
     if chosen["published"].isna().all() and not chosen["published_missing"].any():
         idle += ["published", "difference"]
+    idle += ["sample std"] * int(chosen["sample_std"].isna().all())
+    idle += ["at best checkpoint"] * int(chosen["best"].isna().all())
     return pd.DataFrame(rows).drop(columns=idle if rows else [])
 
 # %% ../nbs/44_pages.ipynb #f27dac22
@@ -284,6 +292,17 @@ def open_page(
     cells = study.study_runs(profile, [name], asked.networks, asked.folds)
     return Page(name, asked, profile, cells, study.at_checkpoint(cells, "best"), RunStore())
 
+# %% ../nbs/44_pages.ipynb #0aba8a5c
+def images_name(
+    page: Page,
+    name: str,  # of a data set in `page.data`
+) -> str:  # the same, called synthetic if it is
+    "What the reader calls a data set."
+    profile = page.profile
+    of_spc = name.startswith(profile.spc_dataset)
+    drawn = profile.spc == "synthetic" if of_spc else profile.data == "synthetic"
+    return f"synthetic {name}" if drawn and not name.startswith("synthetic") else name
+
 # %% ../nbs/44_pages.ipynb #2894e95e
 def find_images(
     page: Page,
@@ -313,7 +332,7 @@ def introduce(
         report.display_notice("Not the paper's conditions", note, kind="warning")
     if profile.crop_reduce != "published":
         report.display_notice("Another way of averaging crops", "The profile asks for "
-                              f"{profile.crop_reduce} in every row (PAPER, D9).", kind="warning")
+                              f"{profile.crop_reduce} in every row (README, D9).", kind="warning")
 
 
 def _why_empty(page):
@@ -419,8 +438,9 @@ def _show_absent_classes(page):
         absent = [label for number, label in enumerate(data.table.classes) if number not in tested]
         if absent:
             report.display_notice(
-                f"No test image of {', '.join(absent)} in {name}", "These classes are left out "
-                "of every mean over classes; the authors' code would have stopped (PAPER, D20).",
+                f"No test image of {', '.join(absent)} in {images_name(page, name)}",
+                "These classes are left out of every mean over classes; the authors' code would "
+                "have stopped (README, D20).",
                 kind="warning")
     warnings.filterwarnings("ignore", message=".*has no image here.*")
 
@@ -455,6 +475,52 @@ def row_kinds(
             else "ours" if ours else "" for row, ours in zip(lines["row"], own)]
 
 # %% ../nbs/44_pages.ipynb #342cf0d3
+def _reading(page, table):
+    "What the columns mean, and what the intervals leave out, a paragraph each."
+    scores = table[(table["metric"] == "mc_sensitivity") & (table["networks"] > 0)]
+    scores = scores[~scores["row"].str.startswith(results.MAJORITY)]
+    weighting = {"weighted": "weighted by their images", "macro": "all alike",
+                 "authors": "weighted by the images taken for them"}[page.profile.f1]
+    yield "MC-sensitivity is the mean over classes of the share of their images that is " \
+          "recognised; MC-specificity the mean of the share of other images that is not taken " \
+          f"for the class; F1 the mean over classes, {weighting}. " \
+          "All in percent, differences in points (ours minus published)."
+    if scores.empty:
+        return
+    draws = f"{page.profile.bootstrap_draws:,} draws"
+    over = f"The 95 % interval is a bootstrap over test lesions ({draws}) " \
+           "with the trained networks held fixed"
+    if scores["networks"].max() == 1:
+        yield f"One training a row. {over}: what another training of the same row would score is " \
+              "not in it. A difference between two rows is one between two trained networks; " \
+              "that it lies in the method, further folds or seeds must show."
+    else:
+        widest = scores.loc[scores["sample_std"].idxmax()]
+        yield f"Ours: mean ± population standard deviation of up to {scores['networks'].max()} " \
+              f"trainings a row. {over}: how much a row changes from training to training is not " \
+              f"in it. That is seen from the sample standard deviation, up to " \
+              f"{widest['sample_std']:.1f} points of MC-sensitivity ({widest['row']})."
+    if scores["best"].notna().any():
+        yield "Scored are the weights after the last epoch; “at best checkpoint” those of the " \
+              "epoch with the highest MC-sensitivity on the validation fold."
+
+
+def _mixture(page, table):
+    "A warning where the test images' classes are mixed unlike the paper's, or an empty text."
+    if table["published"].isna().all():
+        return ""
+    p = page.predictions[0] if page.predictions else None
+    spc = p is not None and p.dataset.startswith(page.profile.spc_dataset)
+    counts = study.published().query("table == 'table_1'").set_index("dataset")["mean"]
+    counts = counts.loc["SPC" if spc else "HAM"]
+    theirs = 100 * counts.max() / counts.sum()
+    ours = 100 * np.bincount(p.targets).max() / len(p.targets) if p is not None else theirs
+    return "" if abs(ours - theirs) < 5 else (
+        f"The most frequent class makes {ours:.0f} % of the test images here, and {theirs:.0f} % "
+        "of the paper's data set. F1 and specificity depend on that mixture: ours cannot be set "
+        "beside the published ones. MC-sensitivity does not depend on it.")
+
+# %% ../nbs/44_pages.ipynb #9d9529af
 def show_results(
     page: Page,
     title: str,  # of what: "Table II"
@@ -469,11 +535,14 @@ def show_results(
                        "results", page.asked.output)
     reading = {"weighted": "F1"}.get(page.profile.f1, f"F1 ({page.profile.f1})")
     metrics = metrics or METRICS | {"f1": reading}
+    report.display_notice("How to read these numbers", *_reading(page, table))
+    if told := _mixture(page, table):
+        report.display_notice("Another mixture of classes", told, kind="warning")
     for metric, label in metrics.items():
         lines, shown = table[table["metric"] == metric], beside_published(table, metric)
         beside = "published" in shown
         report.display_table(
-            shown, f"{label} of {title}" + (", published and ours" if beside else ", percent"),
+            shown, f"{label} of {title} in percent" + ", published and ours" * beside,
             name=metric, output=page.asked.output,
             formats={"difference": "+.1f"} if beside else {},
             row_kinds=row_kinds(page, lines), headers=1 + (lines["network"].nunique() > 1))
@@ -485,11 +554,12 @@ def _plot_metric(page, table, metric, label):
     lines = table[table["metric"] == metric]
     classes = next(iter(page.data.values())).table.classes
     chance = {"chance and majority class": 100 / len(classes)}
-    figure = figures.plot_results(lines.rename(columns={"published": "published_mean"}),
+    dots = lines.assign(std=lines["std"].where(lines["networks"] > 1))
+    figure = figures.plot_results(dots.rename(columns={"published": "published_mean"}),
                                   lines=chance if metric == "mc_sensitivity" else None)
     report.display_figure(figure, describe_results(lines, label),
-                          f"{label} of each row, with its interval and where there is one the "
-                          "published value.",
+                          f"{label} of each row in percent, with its interval over lesions and, "
+                          "where there is one, the published value.",
                           name=f"figure_{metric}", output=page.asked.output)
 
 # %% ../nbs/44_pages.ipynb #b5b8f715
@@ -512,6 +582,21 @@ def _beside_published(page, table):
         table[["network", column]])).to_numpy() for column in ("row", "baseline"))
     own = table.assign(published=first - second)
     return own if own["published"].notna().any() else table
+
+
+def _beside_folds(page, predictions, table):
+    "The same with the smallest and largest difference among the folds, where there are several."
+    scores = {}
+    for p in predictions:
+        found = class_recall(confusion(p.targets, p.predicted,
+                                       len(page.data[p.dataset].table.classes)))
+        scores.setdefault((p.network, p.dataset, p.row), {})[p.fold, p.seed] = np.nanmean(found)
+    ranges = []
+    for line in table.itertuples():
+        row, base = (scores[line.network, line.dataset, name] for name in (line.row, line.baseline))
+        apart = [row[fold] - base[fold] for fold in row.keys() & base.keys()]
+        ranges.append(f"{min(apart):+.1f} to {max(apart):+.1f}" if len(apart) > 1 else "")
+    return table.assign(**{"single folds": ranges}) if any(ranges) else table
 
 
 def _display_differences(page, table, caption, name):
@@ -541,6 +626,7 @@ def show_differences(
             print("There is nothing to compare: a row or its baseline is missing.")
         return
     table = _beside_published(page, table) if metric == "MC-sensitivity" else table
+    table = _beside_folds(page, predictions, table)
     one = baseline if isinstance(baseline, str) else "its baseline"
     caption = f"{metric}: each row minus {one}, points, with 95 % interval"
     _display_differences(page, table, caption, file_name(name))
@@ -555,12 +641,15 @@ def _plot_differences(page, table, caption, name, label):
     several = table["network"].nunique() > 1
     decided = [f"{f'{line.network} ' * several}{line.name} {line.difference:+.1f}"
                for line in table[table["decided"]].itertuples()]
-    print(f"{len(decided)} of {len(table)} differences are decided after correction for their "
-          f"number{': ' if decided else '.'}{', '.join(decided)}")
+    least = 2 / (page.profile.bootstrap_draws + 1)
+    print(f"{len(decided)} of {len(table)} differences are decided{': ' if decided else ''}"
+          f"{'; '.join(decided)}. Decided: p below 0.05 after Holm's correction for the number of "
+          f"comparisons. p counts draws of lesions; from {page.profile.bootstrap_draws:,} draws it "
+          f"cannot be below {least:.2g}. Trainings are not drawn.")
     told = "; ".join(f"{line.group} {line.name} {line.difference:+.1f} ({line.low:+.1f} to "
                      f"{line.high:+.1f})" for line in table.itertuples(index=False))
     report.display_figure(figures.plot_differences(table, label), f"{caption}: {told}.",
-                          f"{caption}. Filled: decided.",
+                          f"{caption} over lesions. Filled: decided.",
                           name=f"figure_{name}", output=page.asked.output)
 
 # %% ../nbs/44_pages.ipynb #ea1a1cd6
@@ -578,15 +667,23 @@ def recalls(
     return table.groupby(["network", "row"], sort=False).mean().reset_index()
 
 
+def without_single_network(
+    table: pd.DataFrame,  # with a column network
+) -> pd.DataFrame:  # the same, without that column if it says one thing
+    "A column that says the same in every line costs a telephone's width."
+    return table.drop(columns=["network"] * int(table["network"].nunique() == 1))
+
+
 def show_recalls(
     page: Page,
 ) -> None:
     "A table of each row's sensitivity by class."
     table = recalls(page)
     if len(table):
-        report.display_table(table, "Sensitivity of each class in percent, mean over folds",
-                             "recalls", page.asked.output, headers=2,
-                             row_kinds=row_kinds(page, table))
+        shown = without_single_network(table)
+        report.display_table(shown, "Sensitivity of each class in percent, mean over the row's "
+                             "trainings", "recalls", page.asked.output,
+                             headers=1 + ("network" in shown), row_kinds=row_kinds(page, table))
 
 # %% ../nbs/44_pages.ipynb #15dbebd7
 def restrict(
@@ -677,8 +774,8 @@ def show_audit(
     table = table.assign(share=100 * table["share"]).rename(columns={
         "other": "trained on", "shared_lesions": "lesions in both", "leaking_images": "images of "
         "these", "share": "share of the part (%)"})
-    report.display_table(table, f"Lesions of {name} that stand in two parts", f"audit_{name}",
-                         page.asked.output, headers=2)
+    report.display_table(table, f"Lesions of {images_name(page, name)} that stand in two parts",
+                         f"audit_{name}", page.asked.output, headers=2)
 
 # %% ../nbs/44_pages.ipynb #dc191ce1
 def show_learning_curves(
@@ -692,10 +789,20 @@ def show_learning_curves(
     if "validation_mc_sensitivity" not in history:
         history["validation_mc_sensitivity"] = np.nan
     for network, part in history.groupby("network", sort=False):
-        figure = figures.plot_learning_curves(part)
-        report.display_figure(figure, _describe_curves(network, part),
-                              f"Learning curves, {network}.", output=page.asked.output,
-                              name=f"learning_curves_{file_name(network)}")
+        figure = figures.plot_learning_curves(_one_training_once(part))
+        scored = part["validation_mc_sensitivity"].notna().any()
+        report.display_figure(
+            figure, _describe_curves(network, part), f"{network}: training loss"
+            f"{' and MC-sensitivity on the validation fold' * int(scored)} of each row over the "
+            "epochs.",
+            output=page.asked.output, name=f"learning_curves_{file_name(network)}")
+
+
+def _one_training_once(history):
+    "Rows that are evaluations of the same trainings under one name."
+    runs = history.groupby("row", sort=False)["run"].agg(lambda run: tuple(dict.fromkeys(run)))
+    names = {row: ", ".join(runs.index[runs == run]) for row, run in runs.items()}
+    return history.assign(row=history["row"].map(names)).drop_duplicates(["row", "run", "epoch"])
 
 
 def _describe_curves(network, part):
@@ -716,9 +823,10 @@ def show_best_row(
     ranking = validation_scores(page.history[~page.history["row"].isin(page.controls)])
     if ranking.empty:
         return
-    report.display_table(ranking.rename(columns={"score": "validation MC-sensitivity"}),
-                         "Rows by validation MC-sensitivity in percent, mean over folds",
-                         name="validation", output=page.asked.output, headers=2)
+    ranked = without_single_network(ranking.rename(columns={"score": "validation MC-sensitivity"}))
+    report.display_table(ranked, "Rows by validation MC-sensitivity in percent, mean over folds",
+                         name="validation", output=page.asked.output,
+                         headers=1 + ("network" in ranked))
     network, row = ranking.loc[0, ["network", "row"]]
     of_best = [p for p in page.predictions if (p.network, p.row) == (network, row)]
     if of_best:
@@ -746,7 +854,8 @@ def show_checks(
         return
     _check_controls(page)
     _check_learned(page)
-    alike = results.equal_predictions(page.predictions)
+    at_best = {cell.row for cell in page.cells if cell.evaluation.checkpoint == "best"}
+    alike = results.equal_predictions([p for p in page.predictions if p.row not in at_best])
     changed = altered_files(page.cells + page.others, page.data, page.store)
     if len(alike):
         report.display_notice("Rows that predict the same for every image", kind="failed")
@@ -754,8 +863,8 @@ def show_checks(
     if len(changed):
         report.display_notice("Files that were changed after they were made", kind="failed")
         report.display_table(changed, "Changed files", "changed", page.asked.output, headers=2)
-    print(f"{len(page.predictions)} predictions; pairs alike: {len(alike)}; "
-          f"files changed: {len(changed)}")
+    print(f"Pairs that predict the same, among {len(page.predictions)} evaluations: {len(alike)}. "
+          f"Files changed since they were made: {len(changed)}.")
 
 # %% ../nbs/44_pages.ipynb #cddccb71
 def _check_controls(page):
@@ -810,6 +919,7 @@ def _data_facts(page, name, data):
     sizes = data.split.value_counts().sort_index()
     labels, pixels, split = (digest[:16] for digest in data.fingerprints)
     height, width = page.profile.image_size
+    name = images_name(page, name)
     return {f"images of {name}": f"{len(data.table)}, {height} x {width} pixels",
             f"parts of {name}": ", ".join(f"{part} {count}" for part, count in sizes.items()),
             f"fingerprints of {name}": f"labels {labels}, pixels {pixels}, split {split}"}
