@@ -1,7 +1,7 @@
 # make study   sets up .venv, runs the demo study, leaves reports/demo and reports/library
 # make test    sets up .venv, runs every check that CI runs
 # make mutate  breaks the library on purpose, and counts what the notebooks notice
-# make bench   prints the speed and memory ratios, and what the demo study costs
+# make bench   measures speed and memory, and leaves reports/benchmarks/paper/summary.html
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(CURDIR)/$(VENV)/bin
@@ -23,6 +23,4 @@ mutate: install
 	$(BIN)/python tools/mutate.py
 
 bench: install
-	mkdir -p reports/benchmarks
-	$(BIN)/python -m papermill nbs/benchmarks/speed.ipynb reports/benchmarks/speed.ipynb -p profile paper
-	$(BIN)/python -m papermill nbs/benchmarks/study.ipynb reports/benchmarks/study.ipynb -p profile demo -p experiments None
+	$(BIN)/patchlesion bench --profile paper

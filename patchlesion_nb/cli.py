@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'data_app', 'Profile', 'DataRoot', 'Tables', 'Folds', 'Networks', 'runs_app', 'data_synth', 'data_check',
            'data_prepare', 'plan_command', 'train_command', 'study_command', 'runs_list', 'runs_show', 'runs_compare',
-           'parse_values', 'tune_command']
+           'parse_values', 'tune_command', 'bench_command']
 
 # %% ../nbs/43_cli.ipynb #dc868aaf
 from pathlib import Path
@@ -343,6 +343,35 @@ def tune_command(
         images = study_data(chosen, [run], data_root)[run.run.dataset]
         scores = tune(run, parse_values(values), images, RunStore(), output)
         typer.echo(f"{scores.to_string(index=False)}\nadded to {output}")
+
+# %% ../nbs/43_cli.ipynb #0ee63ef9
+_RATIOS = {"seconds a step": "{:.3f}".format, "times as long": "{:.2f}".format}
+
+
+@app.command("bench")
+def bench_command(
+    profile: Annotated[
+        str | None, typer.Option(help="smoke or paper sizes; with --advise a study's profile.")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Only this benchmark; may be repeated.")
+    ] = None,
+    advise: Annotated[
+        bool, typer.Option("--advise", help="Try a profile's settings on this machine.")
+    ] = False,
+):
+    "Measure speed and memory here, each figure beside a reference, and print where the page is."
+    from patchlesion_nb import bench
+
+    with _Friendly():
+        if advise and only:
+            raise ValueError("--only names a benchmark, and --advise runs none: leave one out")
+        if advise:
+            table = bench.advise(profile or "demo")
+            typer.echo(table.to_string(index=False, na_rep="-", formatters=_RATIOS))
+            typer.echo("ratios of this machine, this minute; a changed setting makes other runs")
+        else:
+            typer.echo(f"The benchmarks' page: {bench.run_benchmarks(profile or 'smoke', only)}")
 
 # %% ../nbs/43_cli.ipynb #7d30e3ab
 #| eval: false

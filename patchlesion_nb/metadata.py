@@ -9,13 +9,17 @@ __all__ = ['HAM_CLASSES', 'BENIGN_CLASSES', 'DIAGNOSIS_TYPES', 'IMAGE_SUFFIXES',
 
 # %% ../nbs/00_metadata.ipynb #328c7a24
 import difflib
+import errno
 import hashlib
 import json
 import os
 import zipfile
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from itertools import chain, islice
+from pathlib import Path, PureWindowsPath
 
+import numpy as np
 import pandas as pd
 
 # %% ../nbs/00_metadata.ipynb #c15dc738
@@ -26,6 +30,21 @@ DIAGNOSIS_TYPES = ("consensus", "follow_up", "confocal", "histo")
 # %% ../nbs/00_metadata.ipynb #e7e8402f
 class DataError(ValueError):
     "A problem of the data: what is wrong, where, what was expected, and what to do."
+
+# %% ../nbs/00_metadata.ipynb #24a8df70
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def _writing(folder):
+    try:
+        yield
+    except OSError as error:
+        cure = ("free some space there" if error.errno in _FULL else
+                "make it writable" if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM) else
+                "look after that disk")
+        raise DataError(f"{folder} could not be written ({error}) and nothing was kept: {cure}, or "
+                        "choose another place with PATCHLESION_ROOT, and start again.") from error
 
 # %% ../nbs/00_metadata.ipynb #6177179d
 def _some(items, shown=3):
@@ -66,18 +85,22 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def _image_id(name):
-    path = PurePosixPath(str(name).replace("\\", "/"))
-    return path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
+    file = str(name).replace("\\", "/").rstrip("/").rpartition("/")[2]
+    stem, dot, suffix = file.rpartition(".")
+    return stem if stem and (dot + suffix).lower() in IMAGE_SUFFIXES else file
 
 
 def _is_image(name):
-    path = PurePosixPath(name)
-    hidden = path.name.startswith(".") or "__MACOSX" in path.parts
-    mask = path.stem.lower().endswith("_segmentation")
-    return path.suffix.lower() in IMAGE_SUFFIXES and not hidden and not mask
+    *folders, file = name.split("/")
+    stem, dot, suffix = file.rpartition(".")
+    hidden = file.startswith(".") or "__MACOSX" in folders
+    mask = stem.lower().endswith("_segmentation")
+    return (dot + suffix).lower() in IMAGE_SUFFIXES and not hidden and not mask
 
 # %% ../nbs/00_metadata.ipynb #af52fe64
 def _refuse_escape(archive, member):
+    if ".." not in member and ":" not in member and member[:1] not in "/\\":
+        return
     path = PureWindowsPath(member)
     if path.drive or path.root or ".." in path.parts:
         raise DataError(
@@ -86,6 +109,7 @@ def _refuse_escape(archive, member):
 
 
 def _list_zip(archive):
+    archive = str(archive)
     try:
         with zipfile.ZipFile(archive) as opened:
             members = opened.infolist()
@@ -93,21 +117,20 @@ def _list_zip(archive):
         raise DataError(f"{archive} cannot be read as a zip ({error}): download it again.") \
             from error
     for member in members:
-        _refuse_escape(archive, member.filename)
-        if _is_image(member.filename):
-            name = _image_id(member.filename)
-            yield name, str(archive), member.filename, member.file_size
+        name = member.filename
+        _refuse_escape(archive, name)
+        if _is_image(name):
+            yield _image_id(name), archive, name, member.file_size
 
 # %% ../nbs/00_metadata.ipynb #b43c4017
 def _list_folder(folder):
     for parent, folders, files in os.walk(folder):
         folders.sort()
         for name in sorted(files):
-            path = Path(parent)/name
-            if path.suffix.lower() == ".zip":
-                yield from _list_zip(path)
+            if name.lower().endswith(".zip"):
+                yield from _list_zip(os.path.join(parent, name))
             elif _is_image(name):
-                yield _image_id(name), "", str(path), path.stat().st_size
+                yield _image_id(name), "", os.path.join(parent, name), -1
 
 
 def _require(path):
@@ -119,27 +142,43 @@ def _require(path):
 
 # %% ../nbs/00_metadata.ipynb #f1645f9c
 def _refuse_two_images(found):
-    for _, twins in found[found.duplicated("image_id", keep=False)].groupby("image_id"):
-        if twins["bytes"].nunique() > 1:
-            places = [f"{row.archive or 'file'}: {row.path}" for row in twins.itertuples()]
-            raise DataError(
-                f"image '{twins.image_id.iloc[0]}' was found {len(places)} times with different "
-                f"contents: {_some(places)}. An id is a file's name without its suffix: keep one.")
+    twins = found[found.duplicated("image_id", keep=False)].copy()
+    plain = twins.archive == ""
+    twins.loc[plain, "bytes"] = [os.stat(path).st_size for path in twins.path[plain]]
+    contents = twins.groupby("image_id")["bytes"].nunique()
+    if len(differing := contents.index[contents > 1]):
+        twins = twins[twins.image_id == differing[0]]
+        places = [f"{row.archive or 'file'}: {row.path}" for row in twins.itertuples()]
+        raise DataError(
+            f"image '{differing[0]}' was found {len(places)} times with different "
+            f"contents: {_some(places)}. An id is a file's name without its suffix: keep one.")
+
+# %% ../nbs/00_metadata.ipynb #3a54eb7c
+_PACKED = 1 << 16
+
+
+def _packed(rows, columns):
+    frames = []
+    while block := list(islice(rows, _PACKED)):
+        frames.append(pd.DataFrame(block, columns=columns))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
 
 
 def find_images(
     *places: str | Path, # folders, searched to any depth with the zips in them, or zips
 ) -> pd.DataFrame: # columns image_id, archive ("" for a plain file), path; one row an image, by id
     "All images in some folders and zips, none of them opened or unpacked."
-    rows = []
-    for place in map(_require, places):
-        rows += _list_folder(place) if place.is_dir() else _list_zip(place)
-    if not rows:
+    places = list(map(_require, places))
+    rows = chain.from_iterable(_list_folder(place) if place.is_dir() else _list_zip(place)
+                               for place in places)
+    found = _packed(rows, ["image_id", "archive", "path", "bytes"])
+    if found.empty:
         raise DataError(f"no image ({', '.join(IMAGE_SUFFIXES)}) in {_some(places)}, nor in the "
                         "zips there: put the download there, or correct the path.")
-    found = pd.DataFrame(rows, columns=["image_id", "archive", "path", "bytes"])
-    _refuse_two_images(found)
-    found = found.sort_values(["image_id", "archive", "path"]).drop_duplicates("image_id")
+    order = ["image_id"] if found.image_id.is_unique else ["image_id", "archive", "path"]
+    if len(order) > 1:
+        _refuse_two_images(found)
+    found = found.sort_values(order).drop_duplicates("image_id")
     return found.drop(columns="bytes").reset_index(drop=True)
 
 # %% ../nbs/00_metadata.ipynb #c9378172
@@ -162,19 +201,24 @@ class ImageTable:
 
     def fingerprint(self) -> str: # 64 hexadecimal digits
         "SHA-256 of ids, classes, lesions and diagnosis types; where the files lie is left out."
-        columns = ["image_id", "class_name", "lesion_id", "diagnosis_type"]
-        content = [list(self.classes), self.images[columns].values.tolist()]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        digest = hashlib.sha256(f"[{json.dumps(list(self.classes))}, [".encode())
+        rows = self.images[["image_id", "class_name", "lesion_id", "diagnosis_type"]]
+        for start in range(0, len(rows), _PACKED):
+            block = json.dumps(rows[start : start + _PACKED].values.tolist())
+            digest.update((", " if start else "").encode() + block[1:-1].encode())
+        digest.update(b"]]")
+        return digest.hexdigest()
 
 # %% ../nbs/00_metadata.ipynb #6f8da2a7
 def _check_table(table):
-    images, ids = table.images, list(table.images.get("image_id", ()))
+    images = table.images
     if missing := [name for name in TABLE_COLUMNS if name not in images.columns]:
         raise DataError(f"table '{table.name}' lacks the columns {missing}; expected are "
                         f"{', '.join(TABLE_COLUMNS)}")
-    if not ids:
+    if images.empty:
         raise DataError(f"table '{table.name}' has no images")
-    if ids != sorted(set(ids)) or list(images.index) != list(range(len(ids))):
+    ids, numbered = images.image_id, images.index.equals(pd.RangeIndex(len(images)))
+    if not (ids.is_monotonic_increasing and ids.is_unique and numbered):
         raise DataError(f"table '{table.name}' must be sorted by image_id, each id once, with rows "
                         "numbered from 0: use sort_values('image_id').reset_index(drop=True)")
     expected = images.class_name.map({name: i for i, name in enumerate(table.classes)})
@@ -223,9 +267,9 @@ def _read_rows(path, columns):
 
 # %% ../nbs/00_metadata.ipynb #b75cdf73
 def _refuse_duplicates(rows, path):
-    if empty := [number + 2 for number, name in enumerate(rows.image_id) if not name]:
-        raise DataError(f"{path}: no image id in line {_some(empty)}: fill it in, or delete the "
-                        "line.")
+    if len(empty := np.flatnonzero(rows.image_id == "")):
+        raise DataError(f"{path}: no image id in line {_some(empty + 2)}: fill it in, or delete "
+                        "the line.")
     twice = rows[rows.duplicated("image_id", keep=False)]
     if len(twice):
         name = twice.image_id.iloc[0]
@@ -236,8 +280,10 @@ def _refuse_duplicates(rows, path):
 
 
 def _refuse_one_sided(rows, found, path, places):
-    rowless = sorted(set(found.image_id) - set(rows.image_id))
-    imageless = sorted(set(rows.image_id) - set(found.image_id))
+    if sorted(rows.image_id) == list(found.image_id):
+        return
+    rowless = sorted(found.image_id[~found.image_id.isin(rows.image_id)])
+    imageless = sorted(rows.image_id[~rows.image_id.isin(found.image_id)])
     if imageless:
         raise DataError(f"{path}: {len(imageless)} of {len(rows)} rows have no image: "
                         f"{_some(imageless)}. Looked in {_some(places)}: complete the download "

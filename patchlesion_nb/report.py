@@ -307,6 +307,9 @@ def _exporter_class():
     return Exporter
 
 # %% ../nbs/41_report.ipynb #89eb1b8e
+_DOWNLOAD = re.compile(r' ?<a class="files"[^>]*>[^<]*</a>')
+
+
 def page_html(
     notebook,  # notebook node with its outputs
     record: dict | None = None,  # what the frame shows: home, status, error, seconds, code, ...
@@ -324,7 +327,8 @@ def page_html(
     notebook = _for_readers(notebook)
     notebook.metadata["title"] = page_title(notebook)
     resources = {"report": {"version": __version__} | (record or {})}
-    return exporter.from_notebook_node(notebook, resources=resources)[0]
+    text = exporter.from_notebook_node(notebook, resources=resources)[0]
+    return _DOWNLOAD.sub("", text) if (record or {}).get("code") == "shown" else text
 
 # %% ../nbs/41_report.ipynb #6774c46e
 def declared_parameters(

@@ -7,7 +7,8 @@ __all__ = ['Source', 'image_folder', 'store_folder', 'SourceImages', 'prepare_so
 
 # %% ../nbs/07_sources.ipynb #1c842179
 import hashlib
-from contextlib import ExitStack
+import importlib.metadata
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
@@ -19,10 +20,11 @@ import pandas as pd
 from filelock import FileLock
 from PIL import Image
 
-from .metadata import DataError, ImageTable, data_folder, read_images, study_root
-from patchlesion_nb.splits import (
+from .metadata import (
+    DataError, ImageTable, _writing, data_folder, read_images, study_root)
+from .splits import (
     Round, authors_split, check_split, derm7pt_split, make_split, read_split, split_fingerprint,
-    split_round)
+    split_round, write_split)
 
 # %% ../nbs/07_sources.ipynb #c79a2f2a
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Source:
     images: int = 0  # for synthetic sets: images to train on
     test_per_class: int = 0  # for synthetic sets: test images of each class
     seed: int = 0  # for synthetic sets
+    keep: Literal["pixels", "jpeg", "jpeg_cuda"] = "pixels"  # in the store; JPEGs for huge sets
 
 # %% ../nbs/07_sources.ipynb #0f810b50
 def _drawn_folder(source):
@@ -81,12 +84,14 @@ def store_folder(
     size: tuple[int, int] | None = None,  # height and width, pixels; None: of the first image
     root: str | Path | None = None,  # folder of the study; None: `study_root()`
     fit: str = "resize",  # resize or window
+    keep: str = "pixels",  # pixels, jpeg or jpeg_cuda
 ) -> Path:  # whether or not it is there
     "Where the pixel store of a set of images lies, or would lie"
     height, width = size or _first_size(table)
     stores = Path(root if root is not None else study_root()) / "data" / "stores"
-    name = f"{table.name}_{height}x{width}_{table.fingerprint()[:8]}"
-    return stores / (name if fit == "resize" else f"{name}_{fit}")
+    kind = [f"{table.name}_{height}x{width}_{table.fingerprint()[:8]}"]
+    kind += [word for word in (fit, keep) if word not in ("resize", "pixels")]
+    return stores / "_".join(kind)
 
 # %% ../nbs/07_sources.ipynb #dd6ed95a
 @dataclass(frozen=True, eq=False)
@@ -117,13 +122,30 @@ class SourceImages:
             self._rounds[fold] = split_round(self.table, self.split, fold)
         return self._rounds[fold]
 
+# %% ../nbs/07_sources.ipynb #18c4a5c8
+def _made_split(source, table, root):
+    "The split that a source draws, from the file where it was kept, if that is whole"
+    grouped = source.split == "grouped"
+    kind = f"{table.name}_split_{source.split}_{source.split_folds}_seed{source.split_seed}"
+    version = importlib.metadata.version("scikit-learn")
+    name = f"{kind}_scikit-learn-{version}_{table.fingerprint()[:16]}"
+    stores = Path(root if root is not None else study_root()) / "data" / "stores"
+    for path in stores.glob(f"{name}_*.csv"):
+        with suppress(DataError):
+            split = read_split(path)
+            if path.stem == f"{name}_{split_fingerprint(split)}":
+                return split
+    split = make_split(table, source.split_folds, source.split_seed, grouped)
+    with suppress(OSError):
+        write_split(split, stores / f"{name}_{split_fingerprint(split)}.csv")
+    return split
+
 # %% ../nbs/07_sources.ipynb #b18cd218
-def _split_of(source, table, folder):
+def _split_of(source, table, folder, root):
     "The split that a source names, checked against the images"
     if source.split in ("grouped", "random"):
-        grouped = source.split == "grouped"
-        return make_split(table, source.split_folds, source.split_seed, grouped)
-    if source.split == "lists":
+        split = _made_split(source, table, root)
+    elif source.split == "lists":
         split = derm7pt_split(folder)
     else:
         own = source.split == "file"
@@ -137,11 +159,14 @@ def _draw(source, folder, progress):
     from patchlesion_nb.synthetic import write_derm7pt, write_ham10000
 
     write = write_derm7pt if source.layout == "synthetic_derm7pt" else write_ham10000
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
+    with ExitStack() as lock:
+        with suppress(OSError) if folder.exists() else _writing(folder.parent):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            lock.enter_context(FileLock(f"{folder}.lock"))
         if progress and not folder.exists():
             print(f"drawing {source.images} synthetic images and a test set ({source.name})")
-        write(folder, source.images, source.test_per_class, source.size, source.seed)
+        with _writing(folder):
+            write(folder, source.images, source.test_per_class, source.size, source.seed)
 
 
 def prepare_source(
@@ -157,10 +182,10 @@ def prepare_source(
     if source.layout != "folder":
         _draw(source, folder, progress)
     table = read_images(folder)
-    split = _split_of(source, table, folder)
-    place = store_folder(table, source.size, root, source.fit)
+    split = _split_of(source, table, folder, root)
+    place = store_folder(table, source.size, root, source.fit, source.keep)
     store = build_store(table, place, source.size, source.colour, progress=progress,
-                        fit=source.fit)
+                        fit=source.fit, keep=source.keep)
     return SourceImages(table, split, folder, store.folder, store.fingerprint)
 
 # %% ../nbs/07_sources.ipynb #eb151251
@@ -177,8 +202,9 @@ def source_if_there(
         table = read_images(folder)
     except DataError:
         return None
-    store = store_folder(table, source.size, root, source.fit)
+    store = store_folder(table, source.size, root, source.fit, source.keep)
     if not store.is_dir():
         return None
     pixels = read_store_header(store)["pixels_sha256"]
-    return SourceImages(table, _split_of(source, table, folder), folder, store, pixels)
+    split = _split_of(source, table, folder, root)
+    return SourceImages(table, split, folder, store, pixels)

@@ -305,6 +305,9 @@ class _MoreImageFields(_ImageFields):
         "resize", description="to the size of the others as the paper says, or not; D6")
     spc_images: int = Field(0, ge=0, description="for a drawn one: images to train on")
     spc_test_per_class: int = Field(0, ge=0, description="for a drawn one: test images a class")
+    store_keep: Literal["pixels", "jpeg", "jpeg_cuda"] = Field(
+        "pixels", description="what the store holds: pixels, or compressed images if those are too "
+        "many, decoded by the processor or the accelerator")
     replication_seeds: tuple[int, ...] = Field(
         (), description="for synthetic: seeds of the phantoms on which findings must hold, too")
 
@@ -457,7 +460,7 @@ def _main_source(profile):
         profile.dataset, layout, profile.image_size, profile.split, profile.dataset,
         profile.split_file, profile.split_folds, profile.split_seed, profile.colour,
         images=profile.synthetic_images, test_per_class=profile.synthetic_test_per_class,
-        seed=profile.synthetic_seed)
+        seed=profile.synthetic_seed, keep=profile.store_keep)
 
 
 def _spc_source(profile):
@@ -466,7 +469,8 @@ def _spc_source(profile):
     fit = "resize" if profile.spc_resize == "resize" else "window"
     return Source(profile.spc_dataset, layout, profile.image_size, "lists", profile.spc_dataset,
                   colour=profile.colour, fit=fit, images=profile.spc_images,
-                  test_per_class=profile.spc_test_per_class, seed=profile.synthetic_seed)
+                  test_per_class=profile.spc_test_per_class, seed=profile.synthetic_seed,
+                  keep=profile.store_keep)
 
 # %% ../nbs/31_study.ipynb #48a6702e
 def sources(

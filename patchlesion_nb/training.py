@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['PACKAGES', 'GOLDEN_VARIANTS', 'weighted_cross_entropy', 'learning_rate', 'TrainingState', 'save_checkpoint',
-           'load_checkpoint', 'PureEpoch', 'History', 'Validation', 'crop_reduction', 'BestNetwork', 'Checkpoint',
-           'ProgressBar', 'save_network', 'numerics', 'prepare_network', 'configured_network', 'make_learner',
+           'load_checkpoint', 'PureEpoch', 'PartsOfBatch', 'ScaledLoss', 'StillBackward', 'History', 'Validation',
+           'crop_reduction', 'BestNetwork', 'Checkpoint', 'ProgressBar', 'save_network', 'numerics', 'prepare_network',
+           'configured_network', 'make_learner', 'step_callbacks', 'explained_memory', 'memory_advice',
            'training_targets', 'train', 'environment', 'golden_run']
 
 # %% ../nbs/24_training.ipynb #cefca781
@@ -16,7 +17,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.metadata import version
@@ -25,7 +26,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from fastai.callback.core import Callback, CancelValidException, TrainEvalCallback
+from fastai.callback.core import (
+    Callback,
+    CancelBackwardException,
+    CancelStepException,
+    CancelValidException,
+    TrainEvalCallback,
+)
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from fastai.optimizer import OptimWrapper
@@ -39,13 +46,20 @@ from patchlesion_nb.config import (
     EvaluationConfig,
     RunConfig,
     code_commit,
+    load_config,
     resolve_evaluation,
     resolve_run,
 )
 from .loading import CropLoader
 from .metadata import ImageTable
 from .metrics import reduce_crops, score
-from .models import PatchNetwork, build_network
+from patchlesion_nb.models import (
+    PatchNetwork,
+    build_network,
+    checkpoint_activations,
+    compile_backbone,
+    still_statistics,
+)
 from .splits import Round
 
 # %% ../nbs/24_training.ipynb #76c6e5e0
@@ -55,9 +69,12 @@ def weighted_cross_entropy(
     weight: torch.Tensor,  # float [B], weight of each image, not negative
     reduction: str = "normalized",  # over the sum of weights; "mean": over the number of images
     crop_loss: str = "joint",  # of the crops' mean logits; "each": mean of the crops' losses
+    total: torch.Tensor | int | None = None,  # divide by this: of the batch that this is a part of
 ) -> torch.Tensor:  # scalar
     "Weighted mean over the batch of each image's cross-entropy"
     losses = _image_losses(logits.float(), target, crop_loss)
+    if total is not None:
+        return (losses * weight).sum() / total
     if reduction == "mean":
         return (losses * weight).mean()
     return (losses * weight).sum() / weight.sum()
@@ -92,6 +109,8 @@ class TrainingState:
     best: float = -1.0  # highest validation MC-sensitivity, percent
     seconds: float = 0.0  # time spent, over all sessions
     rows: list[dict] = field(default_factory=list)  # the history, a row an epoch
+    loss_scale: float = 65536.0  # float16: the loss is multiplied by it; torch's first value
+    scaled_steps: int = 0  # float16: steps since the scale has changed
 
 # %% ../nbs/24_training.ipynb #d3aee9d3
 def save_checkpoint(
@@ -150,7 +169,85 @@ class PureEpoch(Callback):
     def before_batch(self):
         if self.training:
             entropy = [self.config.seed, self.epoch, self.state.batch]
-            torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1)[0]))
+            seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+            torch.default_generator.manual_seed(seed)
+            if self.config.device == "cuda":
+                torch.cuda.manual_seed(seed)
+
+# %% ../nbs/24_training.ipynb #4bf6eb1d
+class PartsOfBatch(Callback):
+    "Forward and backward of a batch in parts, then one step for all"
+
+    order = 5
+
+    def __init__(self, count, reduction):
+        self.count = count
+        self.reduction = reduction
+
+    def before_batch(self):
+        if self.training:
+            self.whole, self.done = (self.xb, self.yb, self.loss_func), 0.0
+            target, weight = self.yb
+            total = weight.sum() if self.reduction == "normalized" else len(target)
+            self.learn.loss_func = partial(self.loss_func, total=total)
+            count = min(self.count, len(target))
+            parts = zip(*(whole.tensor_split(count) for whole in (*self.xb, *self.yb)), strict=True)
+            *first, last = parts
+            for part in first:
+                self._add(part)
+            self._take(last)
+
+    def _take(self, part):
+        self.learn.xb, self.learn.yb = part[:1], part[1:]
+
+    def _add(self, part):
+        self._take(part)
+        self.learn.loss_grad = self.loss_func(self.model(*self.xb), *self.yb)
+        self.done = self.done + self.loss_grad.detach()
+        self.learn._with_events(self.learn._backward, "backward", CancelBackwardException)
+
+    def after_loss(self):
+        if self.training:
+            self.learn.loss = self.loss + self.done
+
+    def before_step(self):
+        self.learn.xb, self.learn.yb, self.learn.loss_func = self.whole
+
+# %% ../nbs/24_training.ipynb #402a0575
+class ScaledLoss(Callback):
+    "Scale the loss so that the gradients of float16 do not vanish"
+
+    order = 50
+
+    def __init__(self, state, device):
+        self.state = state
+        self.scaler = torch.amp.GradScaler(device)
+        told = {"scale": state.loss_scale, "_growth_tracker": state.scaled_steps}
+        self.scaler.load_state_dict(self.scaler.state_dict() | told)
+
+    def before_backward(self):
+        self.learn.loss_grad = self.scaler.scale(self.loss_grad)
+
+    def before_step(self):
+        self.scaler.step(self.opt.opt)
+        self.scaler.update()
+        told = self.scaler.state_dict()
+        self.state.loss_scale = told["scale"]
+        self.state.scaled_steps = told["_growth_tracker"]
+        raise CancelStepException
+
+# %% ../nbs/24_training.ipynb #3c33a395
+class StillBackward(Callback):
+    "Batch normalisation's averages stand still while activations are computed again"
+
+    def __init__(self):
+        self.still = ExitStack()
+
+    def before_backward(self):
+        self.still.enter_context(still_statistics(self.model))
+
+    def after_backward(self):
+        self.still.close()
 
 # %% ../nbs/24_training.ipynb #4852f6f0
 class History(Callback):
@@ -327,15 +424,33 @@ def numerics(
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
 
+# %% ../nbs/24_training.ipynb #b39be7ea
+def _check_hardware(config):
+    "Refuse a device that is not there, and a precision that it does not have"
+    if config.device != "cuda":
+        return
+    if not torch.cuda.is_available():
+        raise ValueError("device = 'cuda': torch finds no GPU here that it can use; take device = "
+                         "'cpu' and precision = 'float32'.")
+    emulated = not torch.cuda.is_bf16_supported(including_emulation=False)
+    if config.precision == "bfloat16" and emulated:
+        raise ValueError(f"precision = 'bfloat16': {torch.cuda.get_device_name()} has no hardware "
+                         "for it; take float16 or float32.")
+
 # %% ../nbs/24_training.ipynb #4441eb36
 def prepare_network(
     network: PatchNetwork,  # any network
-    config: RunConfig,  # resolved; uses device, channels_last, precision
+    config: RunConfig,  # resolved; device, channels_last, precision, checkpointing, compiled
 ) -> PatchNetwork:  # the same, moved
     "To the device, memory format and precision of the configuration"
+    _check_hardware(config)
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
-    if config.precision == "bfloat16":
-        region = torch.autocast(config.device, dtype=torch.bfloat16)
+    if config.checkpointing:
+        checkpoint_activations(network)
+    if config.compiled:
+        compile_backbone(network, config.device)
+    if config.precision != "float32":
+        region = torch.autocast(config.device, dtype=getattr(torch, config.precision))
         network.forward = region(network.forward)
     return network.to(device=config.device, memory_format=layout)
 
@@ -386,6 +501,64 @@ def make_learner(
     learner.create_opt()
     return learner
 
+# %% ../nbs/24_training.ipynb #4e91d799
+def step_callbacks(
+    config: RunConfig,  # resolved; accumulate, loss_reduction, precision, checkpointing
+    state: TrainingState,  # keeps the scale of float16
+) -> list[Callback]:
+    "What a configuration adds to a training step"
+    wanted = [
+        (config.accumulate > 1, lambda: PartsOfBatch(config.accumulate, config.loss_reduction)),
+        (config.precision == "float16", lambda: ScaledLoss(state, config.device)),
+        (config.checkpointing, StillBackward),
+    ]
+    return [make() for needed, make in wanted if needed]
+
+# %% ../nbs/24_training.ipynb #54a58f4d
+def _lacks_memory(error):
+    "Whether this error, or one that it covers, is about memory"
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    words = ("can't allocate memory", "not enough memory", "out of memory")
+    if isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words):
+        return True
+    return error.__context__ is not None and _lacks_memory(error.__context__)
+
+
+@contextmanager
+def explained_memory(
+    advice,  # a function without arguments: what to lower, in words
+) -> Iterator[None]:
+    "Inside: an error for want of memory says which setting to lower"
+    try:
+        yield
+    except Exception as error:
+        if not _lacks_memory(error):
+            raise
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise MemoryError(f"Out of memory. {advice()} ({first})") from error
+
+# %% ../nbs/24_training.ipynb #4405238c
+def memory_advice(
+    config: RunConfig,  # resolved; uses batch_size, accumulate, crop_count, checkpointing
+) -> str:
+    "Which setting of a training to lower, and by how much"
+    size, parts = config.batch_size, config.accumulate
+    together = -(-size // parts)
+    now = f"{together} images of {config.crop_count} crops are computed together"
+    ways = []
+    if together > 1:
+        more = min(2 * parts, size)
+        ways.append(f"accumulate = {more} instead of {parts} ({-(-size // more)} images at a time)")
+    if not (config.checkpointing or config.compiled):
+        ways.append("checkpointing = True, where the network has it (a third more time)")
+    if size > 1:
+        ways.append(f"batch_size = {size // 2} instead of {size}")
+    fewer = f"a smaller crop_size than {config.crop_size}, fewer crops or a smaller network"
+    ways = ways or [fewer]
+    return (f"Now {now}: set {', or '.join(ways)}; each is another run. Or end other programs. The "
+            "last checkpoint is whole: with the memory there, the same run goes on from it.")
+
 # %% ../nbs/24_training.ipynb #d0ce0891
 def training_targets(
     config: RunConfig,  # resolved; uses shuffle_labels, seed
@@ -409,7 +582,9 @@ def _loaders(config, table, store, round, workers):
     weights[round.training] = image_weights(
         targets[round.training], table.classes, config, types
     )
-    evaluation = resolve_evaluation(EvaluationConfig(part="validation"), config)
+    together = max(1, EvaluationConfig().crops_at_once // config.accumulate)
+    looked_at = EvaluationConfig(part="validation", crops_at_once=together)
+    evaluation = resolve_evaluation(looked_at, config)
     training = CropLoader(store, round.training, targets, config, weights, workers=workers)
     validation = CropLoader(
         store, round.validation, targets, config, evaluation=evaluation, workers=workers
@@ -445,7 +620,7 @@ def train(
     round: Round,  # training and validation rows
     folder: str | Path,  # where the run grows; a checkpoint in it is taken up
     progress: bool = True,  # show a bar
-    workers: int = 0,  # processes that read ahead; changes nothing but speed
+    workers: int | None = None,  # threads that prepare batches ahead; none: `CropLoader` decides
     checkpoint_seconds: float = 60.0,  # time between checkpoints, seconds
     callbacks: Sequence[Callback] = (),  # more callbacks, for experiments of one's own
 ) -> Path:  # the folder
@@ -460,9 +635,11 @@ def train(
         learner, state = _learner(config, table, store, round, checkpoint, workers)
         images = sum(map(len, learner.dls.train.plan()))
         learner.add_cbs(_callbacks(config, table, round, folder, state, checkpoint_seconds))
+        learner.add_cbs(step_callbacks(config, state))
         with _progress_bar(config, state, images, progress) as bar:
             learner.add_cbs([ProgressBar(bar), *callbacks])
-            learner.fit(config.epochs, start_epoch=state.epoch)
+            with explained_memory(partial(memory_advice, config)):
+                learner.fit(config.epochs, start_epoch=state.epoch)
     _finish(config, folder, learner.model, state)
     return folder
 
@@ -470,7 +647,7 @@ def train(
 def _same_configuration(config, path):
     "A folder belongs to one configuration"
     text = config.model_dump_json(indent=1) + "\n"
-    if path.exists() and path.read_text() != text:
+    if path.exists() and load_config(path) != config:
         raise ValueError(f"{path} holds another configuration: give each training its own folder.")
     growing = path.with_suffix(".writing")
     growing.write_text(text)
