@@ -8,7 +8,6 @@ __all__ = ['epoch_plan', 'training_plan', 'draws', 'to_device', 'training_crops'
 
 # %% ../nbs/22_loading.ipynb #57f021ca
 import math
-import threading
 import warnings
 import weakref
 from collections import deque
@@ -21,13 +20,11 @@ import torch
 from fastcore.basics import patch
 
 from patchlesion_nb.augment import (
-    Workbench,
-    _fill_strip,
     augment,
     colour_factors,
     fill_colours,
+    fill_crops,
     normalize,
-    strip_rows,
 )
 from patchlesion_nb.balancing import (
     balanced_batch_size,
@@ -39,7 +36,6 @@ from patchlesion_nb.balancing import (
 from .config import EvaluationConfig, RunConfig
 from patchlesion_nb.crops import (
     _central_box,
-    _check_corners,
     _dropped,
     _random_box,
     crops_at,
@@ -164,27 +160,6 @@ def evaluation_crops(
     return ordered_crops(images, evaluation.crop_count, config.crop_size)
 
 # %% ../nbs/22_loading.ipynb #821e7adf
-def _fill_crops(crops, pixels, corners, bench, colours, dropped=None):
-    "Fill the crops [N, s, s, 3] of one image [H, W, 3], from bytes to numbers"
-    side = crops.shape[1]
-    kept = list(range(len(corners)))
-    if dropped is not None:
-        if len(dropped) != len(corners):
-            raise ValueError(f"{len(dropped)} patches are dropped or not, of {len(corners)}")
-        crops[dropped] = 0
-        kept = np.flatnonzero(~dropped).tolist()
-    for first, end in strip_rows(*pixels.shape[:2]):
-        touched = [crop for crop in kept if first - side < corners[crop][0] < end]
-        if touched:
-            strip = bench.array("strip", end - first, pixels.shape[1], 3)
-            _fill_strip(strip, pixels[first:end], bench, *colours)
-        for crop in touched:
-            top, left = corners[crop]
-            start, stop = max(first, top), min(end, top + side)
-            rows = strip[start - first : stop - first, left : left + side]
-            crops[crop, start - top : stop - top] = rows
-
-# %% ../nbs/22_loading.ipynb #8ce1eb86
 def _shown(images, config, epoch, drawn):
     "Each training image as it is mirrored, and its colours"
     numbers = uniforms(config.seed, epoch, drawn, 4, "augment")
@@ -215,20 +190,19 @@ def _boxes(size, config, epoch, drawn):
     return [(top, left, *(config.crop_size,) * 2) for top, left in corners.tolist()]
 
 
-def _fill_box(out, image, box, bench, colours, canvas):
+def _fill_box(out, image, box, colours, canvas):
     "Colour a part of an image, onto its place on a canvas or into its crop"
     top, left, height, width = box
     part = slice(top, top + height), slice(left, left + width)
-    fill_colours(out[part] if canvas else out[0], image[part], bench, *colours)
+    fill_colours(out[part] if canvas else out[0], image[part], *colours)
 
-# %% ../nbs/22_loading.ipynb #405bf66d
+# %% ../nbs/22_loading.ipynb #5d9d2325
 def fill_training(
     out: np.ndarray,  # float32, filled: crops [B, N, s, s, 3], or a canvas [B, H, W, 3]
     images: list,  # B images, uint8 [H, W, 3]
     config: RunConfig,  # resolved
     epoch: int,  # epoch, from 0
     drawn: np.ndarray,  # int [B], draws
-    bench: Workbench,  # of the calling thread
     dropped: np.ndarray | None = None,  # bool [B, N]: patches that are zero
 ) -> None:
     "What `training_crops` gives, image by image; before resizing, where there is one"
@@ -237,20 +211,19 @@ def fill_training(
     if config.strategy != "ordered_crop":
         for row, box in enumerate(_boxes(size, config, epoch, drawn)):
             canvas = config.strategy != "multi_crop"
-            _fill_box(out[row], images[row], box, bench, colours[row], canvas)
+            _fill_box(out[row], images[row], box, colours[row], canvas)
         return
-    corners = ordered_corners(size, config.crop_count, config.crop_size).tolist()
+    corners = ordered_corners(size, config.crop_count, config.crop_size)
     for row, image in enumerate(images):
         gone = None if dropped is None else dropped[row]
-        _fill_crops(out[row], image, corners, bench, colours[row], gone)
+        fill_crops(out[row], image, corners, gone, *colours[row])
 
-# %% ../nbs/22_loading.ipynb #dca5cb31
+# %% ../nbs/22_loading.ipynb #ee76f807
 def fill_evaluation(
     out: np.ndarray,  # float32, filled: crops [B, N, s, s, 3], or a canvas [B, H, W, 3]
     images: list,  # B images, uint8 [H, W, 3]
     config: RunConfig,  # resolved
     evaluation: EvaluationConfig,  # resolved
-    bench: Workbench,  # of the calling thread
     corners: np.ndarray | None = None,  # int [N, 2]: crops at these corners, whatever the strategy
 ) -> None:
     "What `evaluation_crops` gives, image by image; before resizing, where there is one"
@@ -260,13 +233,12 @@ def fill_evaluation(
         if config.strategy == "single_crop":
             box = _central_box(size, evaluation.single_crop_eval)
         for row, image in enumerate(images):
-            _fill_box(out[row], image, box, bench, colours, canvas=True)
+            _fill_box(out[row], image, box, colours, canvas=True)
         return
     if corners is None:
         corners = ordered_corners(size, evaluation.crop_count, config.crop_size)
-    corners = _check_corners(corners, size, config.crop_size)
     for row, image in enumerate(images):
-        _fill_crops(out[row], image, corners, bench, colours)
+        fill_crops(out[row], image, corners, None, *colours)
 
 # %% ../nbs/22_loading.ipynb #194d1de8
 class _BatchMemory:
@@ -363,7 +335,6 @@ class CropLoader:
         self.workers = _thread_count(config, workers)
         self.on_device = config.device != "cpu"  # crops are made there; here, bytes are gathered
         self.memory = _BatchMemory(kept=4)
-        self.benches = threading.local()
         self.epoch = 0
         self.start_batch = 0
         if evaluation is None:
@@ -438,13 +409,10 @@ def _batch_shape(loader, count):
 def _fill_part(loader, out, drawn, dropped):
     "Fill some images' part of a batch"
     images = _read(loader.pixels, drawn % len(loader.targets))
-    if not hasattr(loader.benches, "own"):
-        loader.benches.own = Workbench()
-    bench, config = loader.benches.own, loader.config
     if loader.evaluation is None:
-        fill_training(out, images, config, loader.epoch, drawn, bench, dropped)
+        fill_training(out, images, loader.config, loader.epoch, drawn, dropped)
     else:
-        fill_evaluation(out, images, config, loader.evaluation, bench, loader.corners)
+        fill_evaluation(out, images, loader.config, loader.evaluation, loader.corners)
 
 # %% ../nbs/22_loading.ipynb #7cad5404
 def _drops(loader, drawn):

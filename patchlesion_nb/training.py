@@ -5,16 +5,18 @@
 # %% auto #0
 __all__ = ['PACKAGES', 'GOLDEN_VARIANTS', 'weighted_cross_entropy', 'learning_rate', 'TrainingState', 'save_checkpoint',
            'load_checkpoint', 'PureEpoch', 'PartsOfBatch', 'ScaledLoss', 'StillBackward', 'History', 'Validation',
-           'crop_reduction', 'BestNetwork', 'Checkpoint', 'ProgressBar', 'save_network', 'numerics', 'prepare_network',
-           'configured_network', 'make_learner', 'step_callbacks', 'explained_memory', 'memory_advice',
-           'training_targets', 'train', 'environment', 'golden_run']
+           'crop_reduction', 'BestNetwork', 'Checkpoint', 'ProgressBar', 'save_network', 'numerics', 'kept_memory',
+           'prepare_network', 'configured_network', 'make_learner', 'step_callbacks', 'explained_memory',
+           'memory_advice', 'training_targets', 'train', 'environment', 'golden_run']
 
 # %% ../nbs/24_training.ipynb #cefca781
+import ctypes
 import json
 import os
 import platform
 import resource
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -424,6 +426,36 @@ def numerics(
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
 
+# %% ../nbs/24_training.ipynb #9f6011b4
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4  # options of mallopt, malloc.h
+_KEPT = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: -1}  # all from the heap, of which nothing is returned
+_RETURNED = {_M_MMAP_MAX: 65536, _M_MMAP_THRESHOLD: 32 << 20,  # where glibc's own
+             _M_TRIM_THRESHOLD: 64 << 20}  # adaptation ends after a first large piece
+_keeping = threading.Lock()
+
+
+def _mallopt():
+    "The C library's function of that name; None where it has none"
+    return getattr(ctypes.CDLL(None), "mallopt", None)
+
+
+@contextmanager
+def kept_memory() -> Iterator[None]:
+    "Inside: memory that is freed stays with the process; afterwards the system gets it back"
+    mallopt = _mallopt()
+    if mallopt is None or not _keeping.acquire(blocking=False):  # somebody around us keeps it
+        yield
+        return
+    try:
+        for option, value in _KEPT.items():
+            mallopt(option, value)
+        yield
+    finally:
+        for option, value in _RETURNED.items():
+            mallopt(option, value)
+        ctypes.CDLL(None).malloc_trim(0)
+        _keeping.release()
+
 # %% ../nbs/24_training.ipynb #b39be7ea
 def _check_hardware(config):
     "Refuse a device that is not there, and a precision that it does not have"
@@ -631,7 +663,7 @@ def train(
     checkpoint = folder / "checkpoint.safetensors"
     if (folder / "environment.json").exists() and not checkpoint.exists():
         return folder
-    with numerics(config):
+    with numerics(config), kept_memory():
         learner, state = _learner(config, table, store, round, checkpoint, workers)
         images = sum(map(len, learner.dls.train.plan()))
         learner.add_cbs(_callbacks(config, table, round, folder, state, checkpoint_seconds))
