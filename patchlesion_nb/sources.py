@@ -101,7 +101,8 @@ def store_folder(
 def _watched(folder):
     "Paths of all folders and of all files but images, and the number of plain images"
     watched, images, met = [], 0, set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    top = Path(folder).expanduser().absolute()
+    for parent, folders, names in os.walk(top, followlinks=True):
         if (place := os.path.realpath(parent)) in met:
             folders.clear()  # a link that leads back
             continue
