@@ -16,6 +16,7 @@ import os
 import zipfile
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path, PureWindowsPath
 
@@ -201,10 +202,15 @@ class ImageTable:
 
     def fingerprint(self) -> str: # 64 hexadecimal digits
         "SHA-256 of ids, classes, lesions and diagnosis types; where the files lie is left out."
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self):
         digest = hashlib.sha256(f"[{json.dumps(list(self.classes))}, [".encode())
         rows = self.images[["image_id", "class_name", "lesion_id", "diagnosis_type"]]
         for start in range(0, len(rows), _PACKED):
-            block = json.dumps(rows[start : start + _PACKED].values.tolist())
+            part = rows[start : start + _PACKED]
+            block = json.dumps(list(zip(*(part[name].tolist() for name in part), strict=True)))
             digest.update((", " if start else "").encode() + block[1:-1].encode())
         digest.update(b"]]")
         return digest.hexdigest()

@@ -8,10 +8,13 @@ __all__ = ['Source', 'image_folder', 'store_folder', 'SourceImages', 'prepare_so
 # %% ../nbs/07_sources.ipynb #1c842179
 import hashlib
 import importlib.metadata
+import os
+import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
+from io import BytesIO
 from pathlib import Path
 from typing import Literal
 from zipfile import ZipFile
@@ -20,8 +23,9 @@ import pandas as pd
 from filelock import FileLock
 from PIL import Image
 
-from .metadata import (
-    DataError, ImageTable, _writing, data_folder, read_images, study_root)
+from patchlesion_nb.metadata import (
+    IMAGE_SUFFIXES, DataError, ImageTable, _is_image, _writing, data_folder, read_images,
+    study_root)
 from .splits import (
     Round, authors_split, check_split, derm7pt_split, make_split, read_split, split_fingerprint,
     split_round, write_split)
@@ -92,6 +96,102 @@ def store_folder(
     kind = [f"{table.name}_{height}x{width}_{table.fingerprint()[:8]}"]
     kind += [word for word in (fit, keep) if word not in ("resize", "pixels")]
     return stores / "_".join(kind)
+
+# %% ../nbs/07_sources.ipynb #1ffb04e7
+def _watched(folder):
+    "Paths of all folders and of all files but images, and the number of plain images"
+    watched, images, met = [], 0, set()
+    top = Path(folder).expanduser().absolute()
+    for parent, folders, names in os.walk(top, followlinks=True):
+        if (place := os.path.realpath(parent)) in met:
+            folders.clear()  # a link that leads back
+            continue
+        met.add(place)
+        images += sum(map(_is_image, names))
+        others = [name for name in names if not name.lower().endswith(IMAGE_SUFFIXES)]
+        watched += [parent, *(os.path.join(parent, name) for name in others)]
+    return watched, images
+
+
+def _stats(paths):
+    "What is not the same again when one of these has changed"
+    found = [(path, os.stat(path)) for path in paths]
+    return [[str(path), file.st_ino, file.st_size, file.st_mtime_ns, file.st_ctime_ns]
+            for path, file in found]
+
+# %% ../nbs/07_sources.ipynb #417cdd7c
+_SETTLED = 2  # seconds
+
+
+def _keepable(table, stats, plain):
+    "Whether the stats tell of every change that could change the table"
+    last = max(max(changed, set_last) for *_, changed, set_last in stats)
+    zips = any(path.lower().endswith(".zip") for path, *_ in stats)
+    alike = plain == 0 or (plain == len(table) and not zips)
+    return alike and last <= time.time_ns() - _SETTLED * 10**9
+
+# %% ../nbs/07_sources.ipynb #0de1f325
+def _reader():
+    code = (files("patchlesion_nb") / "metadata.py").read_bytes()
+    return [hashlib.sha256(code).hexdigest()[:16], pd.__version__]
+
+
+def _kept_path(folder, root):
+    "Where the table of a folder is kept, but for the end of the name"
+    stores = Path(root if root is not None else study_root()) / "data" / "stores"
+    folder = os.fsencode(Path(folder).expanduser().absolute())
+    return stores / f"table_{hashlib.sha256(folder).hexdigest()[:16]}"
+
+
+def _named_by(content, kept):
+    return Path(f"{kept}_{hashlib.sha256(content).hexdigest()[:16]}.parquet")
+
+
+def _kept_table(kept):
+    "The table that was read before, if what it was read from is as it was; else None"
+    for path in kept.parent.glob(f"{kept.name}_*.parquet"):
+        with suppress(OSError, ValueError, KeyError):
+            content = path.read_bytes()
+            if path != _named_by(content, kept):
+                continue
+            images = pd.read_parquet(BytesIO(content))
+            facts, images.attrs = images.attrs, {}
+            same = facts["stats"] == _stats(place for place, *_ in facts["stats"])
+            if same and facts["reader"] == _reader():
+                return ImageTable(images, tuple(facts["classes"]), facts["name"])
+    return None
+
+# %% ../nbs/07_sources.ipynb #12d25249
+def _keep_table(kept, table, stats):
+    images, buffer = table.images.copy(deep=False), BytesIO()
+    images.attrs = dict(name=table.name, classes=table.classes, stats=stats, reader=_reader())
+    images.to_parquet(buffer, compression="zstd")
+    content = buffer.getvalue()
+    path = _named_by(content, kept)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_bytes(content)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+    for other in set(kept.parent.glob(f"{kept.name}_*.parquet")) - {path}:
+        other.unlink(missing_ok=True)
+
+
+def _table_of(folder, root):
+    "The images of a folder, read and checked now, or before and unchanged since"
+    kept, stats, plain = _kept_path(folder, root), [], 0
+    if (table := _kept_table(kept)) is not None:
+        return table
+    with suppress(OSError):
+        watched, plain = _watched(folder)
+        stats = _stats(watched)
+    table = read_images(folder)
+    if stats and _keepable(table, stats, plain):
+        with suppress(OSError, ValueError):
+            _keep_table(kept, table, stats)
+    return table
 
 # %% ../nbs/07_sources.ipynb #dd6ed95a
 @dataclass(frozen=True, eq=False)
@@ -181,7 +281,7 @@ def prepare_source(
     folder = image_folder(source, data_root, root)
     if source.layout != "folder":
         _draw(source, folder, progress)
-    table = read_images(folder)
+    table = _table_of(folder, root)
     split = _split_of(source, table, folder, root)
     place = store_folder(table, source.size, root, source.fit, source.keep)
     store = build_store(table, place, source.size, source.colour, progress=progress,
@@ -199,7 +299,7 @@ def source_if_there(
 
     folder = image_folder(source, data_root, root)
     try:
-        table = read_images(folder)
+        table = _kept_table(_kept_path(folder, root)) or read_images(folder)
     except DataError:
         return None
     store = store_folder(table, source.size, root, source.fit, source.keep)

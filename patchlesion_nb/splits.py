@@ -9,6 +9,7 @@ __all__ = ['TEST', 'TRAIN', 'check_split', 'make_split', 'audit_leakage', 'write
 # %% ../nbs/01_splits.ipynb #45f6c4d4
 import hashlib
 import os
+import re
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -29,12 +30,13 @@ def _fold(number):
 
 def _folds(split):
     "Names of the folds; none where the split has one training set and no validation."
-    return [] if TRAIN in set(split) else [_fold(n) for n in range(split.nunique() - 1)]
+    return [] if TRAIN in split.unique() else [_fold(n) for n in range(split.nunique() - 1)]
 
 
 def _as_split(image_ids, parts):
-    index = pd.Index(list(image_ids), name="image_id", dtype="str")
-    return pd.Series(list(parts), index=index, name="part", dtype="str").sort_index()
+    index = pd.Index(np.asarray(image_ids, dtype=object), name="image_id", dtype="str")
+    parts = np.asarray(parts, dtype=object)
+    return pd.Series(parts, index=index, name="part", dtype="str").sort_index()
 
 # %% ../nbs/01_splits.ipynb #e2615ab9
 def _check_parts(split, source="the split"):
@@ -42,12 +44,13 @@ def _check_parts(split, source="the split"):
         twice = split.index[split.index.duplicated()].unique()
         raise DataError(f"{source}: {len(twice)} images stand more than once: {_some(twice)}. "
                         "Expected is one part an image: delete the others.")
-    wrong = split[~split.astype("str").str.fullmatch(r"test|train|fold(0|[1-9]\d*)")]
+    present = set(split.unique())
+    known = [part for part in present if re.fullmatch(r"test|train|fold(0|[1-9]\d*)", str(part))]
+    wrong = split[~split.isin(known)]
     if len(wrong):
         raise DataError(f"{source}: unknown part '{wrong.iloc[0]}' of image '{wrong.index[0]}' "
                         f"({len(wrong)} rows are so); "
                         f"{_nearest(wrong.iloc[0], (TEST, TRAIN, 'fold0', 'fold1', 'fold2'))}.")
-    present = set(split)
     expected = {TEST, *map(_fold, range(max(len(present) - 1, 1)))}
     if present not in (expected, {TEST, TRAIN}):
         raise DataError(f"{source} has the parts {_some(sorted(present), 9)}; expected is a test "
@@ -198,5 +201,7 @@ def split_fingerprint(
     split: pd.Series, # part of each image, indexed by image id
 ) -> str: # 64 hexadecimal digits
     "SHA-256 of the sorted pairs of image id and part."
-    lines = "".join(f"{image},{part}\n" for image, part in split.sort_index().items())
+    split = split.sort_index()
+    pairs = zip(split.index.tolist(), split.tolist(), strict=True)
+    lines = "".join(f"{image},{part}\n" for image, part in pairs)
     return hashlib.sha256(lines.encode()).hexdigest()

@@ -393,8 +393,11 @@ def open_store(
     verify: bool = False, # read all bytes and compare their checksum
 ) -> PixelStore | JpegStore: # the store, opened for reading; which one, the folder says
     "Open a store that was built before."
-    header = read_store_header(folder)
-    folder = Path(folder).expanduser().absolute()
+    return _open(Path(folder).expanduser().absolute(), read_store_header(folder), verify)
+
+
+def _open(folder, header, verify=False):
+    "The store in a folder whose header was read"
     pixels = STORE_FORMATS[header["format"]] == "pixels"
     store = (_open_pixels if pixels else _open_images)(folder, header)
     path, offset = (folder/_PIXELS, store.pixels.offset) if pixels else (folder/_IMAGES, 0)
@@ -432,7 +435,7 @@ def _current(folder, wish, **source):
     try:
         header = read_store_header(folder)
         same_source = all(header["source"].get(key) == value for key, value in source.items())
-        return open_store(folder) if same_source and wish.meets(header) else None
+        return _open(folder, header) if same_source and wish.meets(header) else None
     except DataError:
         return None
 
