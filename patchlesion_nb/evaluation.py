@@ -170,43 +170,45 @@ class _Stream:
     "Crops through the network in batches of one size, whatever the portions in which they come"
 
     def __init__(self, network, size):
-        self.network, self.size, self.waiting, self.logits = network, size, [], []
+        self.network, self.size, self.filled, self.logits = network, size, 0, []
+        self.batch = None
 
     def add(self, crops):
-        "Crops [k, s, s, C]: those that fill a batch go through the network, the others wait"
+        "Crops [k, s, s, C] join the batch, which goes through the network whenever it is full"
         while len(crops):
-            room = self.size - sum(map(len, self.waiting))
-            self.waiting.append(crops[:room])
-            if len(crops) >= room:
+            if self.batch is None:
+                self.batch = crops.new_empty(self.size, *crops.shape[1:])
+            portion = crops[: self.size - self.filled]
+            self.batch[self.filled : self.filled + len(portion)] = portion
+            self.filled += len(portion)
+            crops = crops[len(portion) :]
+            if self.filled == self.size:
                 self.send()
-            crops = crops[room:]
 
     def send(self):
-        "All that waits goes through the network"
-        import torch
-
-        batch = torch.cat(self.waiting).movedim(-1, 1).unsqueeze(1)
-        self.waiting = []
-        self.logits.append(self.network(batch)[:, 0].float())
+        "The batch goes through the network, full or not"
+        if self.filled:
+            crops = self.batch[: self.filled].movedim(-1, 1).unsqueeze(1)
+            self.logits.append(self.network(crops)[:, 0].float())
+        self.filled = 0
 
 # %% ../nbs/25_evaluation.ipynb #e4b762f4
-def _forward_parts(network, loader, parts, crops_at_once):
+def _forward_parts(network, loader, image_count, parts, crops_at_once):
     "Logits [n, P, C] of the P places of each part, from one pass over a loader of all of them"
     import torch
 
-    streams = [_Stream(network, crops_at_once) for _ in parts]
     widths = [len(part) for part in parts.values()]
+    streams = [_Stream(network, min(crops_at_once, width * image_count)) for width in widths]
     with torch.inference_mode():
         for crops, _, _ in loader:
-            portions = crops.movedim(2, -1).split(widths, dim=1)
-            for stream, portion in zip(streams, portions, strict=True):
-                stream.add(torch.cat(list(portion)))
+            for image in crops.movedim(2, -1):
+                for stream, portion in zip(streams, image.split(widths), strict=True):
+                    stream.add(portion)
         for stream in streams:
-            if stream.waiting:
-                stream.send()
+            stream.send()
         logits = [torch.cat(stream.logits).cpu().numpy() for stream in streams]
-    return {sharing: rows.reshape(-1, len(parts[sharing]), rows.shape[-1])
-            for sharing, rows in zip(parts, logits, strict=True)}
+    return {sharing: rows.reshape(image_count, len(part), -1)
+            for (sharing, part), rows in zip(parts.items(), logits, strict=True)}
 
 # %% ../nbs/25_evaluation.ipynb #8aca6dbc
 def _predict_shared(network, load, size, config, evaluations):
@@ -215,7 +217,8 @@ def _predict_shared(network, load, size, config, evaluations):
     parts = [_parts(size, count, config.crop_size) for count in counts]
     together = {sharing: part for own in parts for sharing, part in own.items()}
     loader = load(corners=np.array([*chain(*together.values())]))
-    by_part = _forward_parts(network, loader, together, evaluations[0].crops_at_once)
+    images, at_once = len(loader.positions), evaluations[0].crops_at_once
+    by_part = _forward_parts(network, loader, images, together, at_once)
     logits = []
     for count, own in zip(counts, parts, strict=True):
         known = [*chain(*own.values())]
