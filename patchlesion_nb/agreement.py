@@ -215,12 +215,12 @@ def recorded_pass(
     "What a network says of some images, and the attention weights of the same pass"
     from patchlesion_nb.evaluation import _forward
     from patchlesion_nb.loading import CropLoader
-    from patchlesion_nb.training import numerics
+    from patchlesion_nb.training import kept_memory, numerics
 
     targets, positions = table.images["target"].to_numpy(), np.asarray(positions)
     if (positions < 0).any() or (positions >= len(table)).any():
         raise ValueError(f"positions {positions} are not all rows of a table of {len(table)}")
-    with numerics(config):
+    with numerics(config), kept_memory():
         loader = CropLoader(store, positions, targets, config, evaluation=evaluation)
         return _forward(network, loader)
 

@@ -17,12 +17,14 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+import psutil
 
 from .metadata import study_root
 
@@ -117,7 +119,7 @@ class BenchSizes:
 BENCH_SIZES = {sizes.name: sizes for sizes in (
     BenchSizes("smoke", (32, 43), 16, "test_resnet", 30, 2, 3, (20, 80), 200, "smoke", 1,
                1),
-    BenchSizes("paper", (450, 600), 224, "densenet121", 60, 1, 5, (10**3, 10**4, 10**5), 10**6,
+    BenchSizes("paper", (450, 600), 224, "densenet121", 60, 3, 5, (10**3, 10**4, 10**5), 10**6,
                "demo", 3, None),
 )}
 
@@ -237,7 +239,8 @@ def benchmark_notebook(
 def _execute(notebook, folder, parameters):
     "Run a notebook; what failed in words, or nothing"
     import papermill
-    from patchlesion_nb.report import COLOURS, KERNEL
+    from patchlesion_nb.kernels import KERNEL
+    from patchlesion_nb.report import COLOURS
 
     try:
         papermill.execute_notebook(str(notebook), str(folder / notebook.name), parameters,
@@ -360,13 +363,16 @@ def _trials(config):
 # %% ../nbs/42_bench.ipynb #7378b72c
 def _steps_in_process(config, images, steps, barrier, told):
     "One of several processes: seconds of some steps, put into a queue"
-    step = _forward_backward(config, images)
-    step()
-    barrier.wait(300)
-    start = time.perf_counter()
-    for _ in range(steps):
+    from patchlesion_nb.training import kept_memory
+
+    with kept_memory():
+        step = _forward_backward(config, images)
         step()
-    told.put(time.perf_counter() - start)
+        barrier.wait(300)
+        start = time.perf_counter()
+        for _ in range(steps):
+            step()
+        told.put(time.perf_counter() - start)
 
 
 def _side_by_side(config, images, steps, count):
@@ -399,9 +405,63 @@ def _advice_row(option, setting, wall, ratio, note=""):
     return {"option": option, "setting": setting, "seconds a step": wall, "times as long": ratio,
             "note": note}
 
+# %% ../nbs/42_bench.ipynb #ed625333
+def _forward(config):
+    "A function that puts so many crops through the network of an evaluation"
+    import torch
+
+    from patchlesion_nb.training import configured_network, numerics
+
+    plain = config.model_copy(update={"compiled": False, "checkpointing": False})
+    network, side = configured_network(plain, 7).eval(), config.crop_size
+
+    def forward(crops_at_once):
+        images = -(-crops_at_once // config.crop_count)
+        crops = torch.zeros(images, config.crop_count, side, side, 3, device=config.device)
+        with numerics(config), torch.inference_mode():
+            network(crops.movedim(-1, 2)).float().cpu()
+
+    return forward
+
+
+def _free_memory():
+    "Bytes that may still be asked for"
+    return psutil.virtual_memory().available
+
+
+def _fitting(forward, counts, seconds=10):
+    "Those of the counts, ascending, that memory allows"
+    from patchlesion_nb.training import explained_memory
+
+    fitting, before = [], _free_memory()
+    for count in counts:
+        try:
+            with explained_memory(str):
+                spent = _spent(lambda: forward(count), clock)
+        except MemoryError:
+            break
+        fitting.append(count)
+        free = _free_memory()
+        if spent.wall > seconds or before - free > free / 2:  # twice as many take as much again
+            break
+    return fitting
+
+
+def _evaluation_advice(config, own, repeats):
+    "What an evaluation would gain from other numbers of crops at once"
+    forward = _forward(config)
+    counts = _fitting(forward, sorted({own, *(18 << doubling for doubling in range(10))}))
+    if own not in counts:
+        return [_advice_row("crops_at_once", str(own), np.nan, np.nan, "more than needed, or than "
+                            f"memory allows: {max(counts, default=0)} were the most tried")]
+    measured = alternate({count: partial(forward, count) for count in counts}, repeats, warm=False)
+    seconds = measured["wall"] * own / measured.index
+    return [_advice_row("crops_at_once", str(count), seconds[count], seconds[count] / seconds[own],
+                        f"evaluation: seconds for {own} crops") for count in counts]
+
 # %% ../nbs/42_bench.ipynb #6e1f1e54
 def _input_seconds(config, size, images):
-    "CPU seconds in which the loader makes the crops of a step"
+    "Seconds (wall) in which the loader makes the crops of a step"
     from patchlesion_nb.loading import CropLoader
 
     pixels = np.full((images, *size, 3), 127, dtype=np.uint8)
@@ -418,19 +478,22 @@ def advise(
 ) -> pd.DataFrame:  # option, setting, seconds a step (wall), times as long as now, note
     "What a profile would gain from other settings on this machine"
     from patchlesion_nb.study import load_profile
+    from patchlesion_nb.training import kept_memory
 
     chosen = load_profile(profile)
     config = _costliest(chosen)
-    images = _brief_images(config)
-    trials = _trials(config)
-    steps = {"": _forward_backward(config, images)}
-    steps |= {key: _forward_backward(trial, images) for key, trial in trials.items()}
-    measured = alternate(steps, repeats)
-    own = measured["wall"].iloc[0]
-    rows = [_advice_row("as it is", _told(config, images), own, 1.0)]
-    rows += [_advice_row(*key.split("="), measured.loc[key, "wall"],
-                         paired_ratio(measured, key, "", "wall")) for key in trials]
-    return pd.DataFrame(rows + _more_advice(config, chosen, images, repeats, own, processes))
+    with kept_memory():
+        images = _brief_images(config)
+        trials = _trials(config)
+        steps = {"": _forward_backward(config, images)}
+        steps |= {key: _forward_backward(trial, images) for key, trial in trials.items()}
+        measured = alternate(steps, repeats)
+        own = measured["wall"].iloc[0]
+        rows = [_advice_row("as it is", _told(config, images), own, 1.0)]
+        rows += [_advice_row(*key.split("="), measured.loc[key, "wall"],
+                             paired_ratio(measured, key, "", "wall")) for key in trials]
+        rows += _more_advice(config, chosen, images, repeats, own, processes)
+        return pd.DataFrame(rows + _evaluation_advice(config, chosen.crops_at_once, repeats))
 
 # %% ../nbs/42_bench.ipynb #fb64561e
 def _told(config, images):

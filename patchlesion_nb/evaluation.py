@@ -230,18 +230,18 @@ def _predict_shared(network, load, size, config, evaluations):
 def _memory_advice(evaluation):
     "What to lower where an evaluation finds no memory"
     now = evaluation.crops_at_once
-    return (f"Now crops_at_once = {now}: set crops_at_once = {max(1, now // 2)} in the evaluation; "
+    return (f"Now crops_at_once = {now}: set crops_at_once = {max(1, now // 2)} in the profile; "
             "the last bits of its logits may differ. Or end other programs.")
 
 
 def _predict(run_folder, config, evaluations, table, store, positions, workers):
     "Logits [n, N, C] of each evaluation of one pass, and the pass's attention weights"
     from patchlesion_nb.loading import CropLoader
-    from patchlesion_nb.training import explained_memory, numerics
+    from patchlesion_nb.training import explained_memory, kept_memory, numerics
 
     first, targets = evaluations[0], table.images["target"].to_numpy()
     load = partial(CropLoader, store, positions, targets, config, None, first, workers)
-    with numerics(config), explained_memory(lambda: _memory_advice(first)):
+    with numerics(config), kept_memory(), explained_memory(lambda: _memory_advice(first)):
         network = _trained_network(run_folder, config, first, len(table.classes))
         if _shares_crops(config):
             size = np.asarray(store[positions[:1]]).shape[1:3]

@@ -340,6 +340,8 @@ class _StatisticsFields(_GridFields):
         "published", description="what is averaged over crops; published: for each row as in the "
         "code; D9")
     bootstrap_draws: int = Field(1000, ge=1, description="draws of every bootstrap")
+    crops_at_once: int = Field(144, ge=1, description="crops that an evaluation puts through the "
+                               "network together; patchlesion bench --advise finds the fastest")
     training: dict[str, Any] = Field({}, description="fields of RunConfig, for every training")
     rows: dict[str, dict[str, Any]] = Field(
         {}, description="fields of RunConfig for one method, by its name")
@@ -520,10 +522,12 @@ def _run_of(profile, row, network, fold, seed):
     return run.model_copy(update=_longer(run, row.longer)) if row.longer > 1 else run
 
 # %% ../nbs/31_study.ipynb #89b3f1d4
-def _evaluation_of(row, run):
+def _evaluation_of(row, run, crops_at_once):
     "The resolved evaluation of a row"
-    crops = {"crop_count": run.crop_count} if run.strategy == "multi_crop" else {}
-    evaluation = EvaluationConfig(**(crops | dict(row.evaluation)))
+    settings = {"crops_at_once": crops_at_once, **row.evaluation}
+    if run.strategy == "multi_crop":
+        settings = {"crop_count": run.crop_count, **settings}
+    evaluation = EvaluationConfig(**settings)
     if row.images.startswith("spc") and evaluation.checkpoint == "best":
         raise ValueError(f"{row.name}: {run.dataset} has no validation images, so the best "
                          "checkpoint would be chosen on its test set; take checkpoint = 'last'.")
@@ -533,7 +537,7 @@ def _evaluation_of(row, run):
 def _study_run(profile, experiment, row, network, fold, seed):
     "One row of an experiment on one network and fold"
     run = _run_of(profile, row, network, fold, seed)
-    evaluation = _evaluation_of(row, run)
+    evaluation = _evaluation_of(row, run, profile.crops_at_once)
     control = experiment.kind == "paper" and row.ours
     kind = "control" if control else experiment.kind
     published = kind == "extension" or profile.crop_reduce == "published"
