@@ -5,19 +5,21 @@
 # %% auto #0
 __all__ = ['BENCH_SIZES', 'TARGETS', 'COLUMNS', 'BENCHMARKS', 'Spent', 'clock', 'alternate', 'paired_ratio', 'copy_speed',
            'BenchSizes', 'bench_sizes', 'Target', 'Figures', 'add_pair', 'benchmark_notebook', 'run_benchmarks',
-           'native_precisions', 'advise']
+           'untouched_process', 'native_precisions', 'advise']
 
 # %% ../nbs/42_bench.ipynb #107e1261
+import multiprocessing
 import os
 import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from functools import partial
+from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
@@ -119,7 +121,7 @@ class BenchSizes:
 BENCH_SIZES = {sizes.name: sizes for sizes in (
     BenchSizes("smoke", (32, 43), 16, "test_resnet", 30, 2, 3, (20, 80), 200, "smoke", 1,
                1),
-    BenchSizes("paper", (450, 600), 224, "densenet121", 60, 3, 5, (10**3, 10**4, 10**5), 10**6,
+    BenchSizes("paper", (450, 600), 224, "densenet121", 60, 2, 5, (10**3, 10**4, 10**5), 10**6,
                "demo", 3, None),
 )}
 
@@ -311,6 +313,7 @@ def _forward_backward(config, images):
     side = config.crop_size
     crops = torch.rand(images, config.crop_count, side, side, 3, device=config.device)
     crops = crops.movedim(-1, 2)
+    crops = crops if config.channels_last else crops.contiguous()
 
     def step():
         with numerics(config):
@@ -320,6 +323,30 @@ def _forward_backward(config, images):
                 torch.cuda.synchronize()
 
     return step
+
+# %% ../nbs/42_bench.ipynb #36fe813e
+@cache
+def _prepared(text, images):
+    "The step of a configuration, made once"
+    from patchlesion_nb.config import RunConfig
+
+    return _forward_backward(RunConfig.model_validate_json(text), images)
+
+
+def _steps_here(text, images, steps):
+    "What some steps cost in the process that is asked"
+    step = _prepared(text, images)
+    return _spent(lambda: [step() for _ in range(steps)], clock)
+
+
+@contextmanager
+def untouched_process(
+) -> Iterator[Callable]:  # (config, images, steps) -> `Spent` in forward and backward passes
+    "A process whose memory is handled as the C library comes"
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn) as pool:
+        yield lambda config, images, steps: pool.submit(
+            _steps_here, config.model_dump_json(), images, steps).result()
 
 # %% ../nbs/42_bench.ipynb #75740078
 def native_precisions(
@@ -377,8 +404,6 @@ def _steps_in_process(config, images, steps, barrier, told):
 
 def _side_by_side(config, images, steps, count):
     "Wall seconds a step when so many processes share the machine's processors"
-    import multiprocessing
-
     spawn = multiprocessing.get_context("spawn")
     config = config.model_copy(update={"threads": max(1, _cores() // count)})
     barrier, told = spawn.Barrier(count), spawn.Queue()
