@@ -122,7 +122,7 @@ BENCH_SIZES = {sizes.name: sizes for sizes in (
     BenchSizes("smoke", (32, 43), 16, "test_resnet", 30, 2, 3, (20, 80), 200, "smoke", 1,
                1),
     BenchSizes("paper", (450, 600), 224, "densenet121", 60, 2, 5, (10**3, 10**4, 10**5), 10**6,
-               "demo", 3, None),
+               "demo", 6, None),
 )}
 
 
