@@ -10,6 +10,9 @@ __all__ = ['EXECUTORS', 'ensure_run', 'ensure_evaluations', 'ensure_evaluation',
 import difflib
 import multiprocessing
 import os
+import shutil
+import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -217,12 +220,43 @@ def _worker_count(missing):
     return max(1, min(cores // threads, len(missing)))
 
 # %% ../nbs/32_executors.ipynb #6dc541b7
+_WORKER_IMPORTS = ["patchlesion_nb.training", "patchlesion_nb.evaluation"]
+
+
+def _may_fork_imported():
+    "Whether processes may be copies of one that has imported fastai"
+    return sys.platform == "linux" and not shutil.which("nvidia-smi")
+
+
+def _process_context():
+    "How worker processes start"
+    if not _may_fork_imported():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_WORKER_IMPORTS)
+    return context
+
+
+def _begin_work(environment):
+    "What a worker does first"
+    os.environ.clear()
+    os.environ.update(environment)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent():
+    "A worker whose parent was killed would wait for work for ever"
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+# %% ../nbs/32_executors.ipynb #44811b0f
 def _in_processes(tasks, workers, runs, progress):
     "Failed cells with their logs, and the tasks whose process died"
     failed, died = [], []
     total = sum(work for *_, work in tasks)
     options = dict(unit="crop", unit_scale=True, smoothing=0, disable=not progress)
-    with (ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool,
+    begin = dict(initializer=_begin_work, initargs=(dict(os.environ),))
+    with (ProcessPoolExecutor(workers, _process_context(), **begin) as pool,
           tqdm(total=total, **options) as bar):
         futures = {pool.submit(_attempt, cells, images, runs, False): (cells, images, work)
                    for cells, images, work in tasks}

@@ -777,8 +777,9 @@ def _remove_strangers(site, names):
 # %% ../nbs/41_report.ipynb #0857d9a5
 def _library_imports():
     "What most library notebooks import, as far as it may be imported once for all"
-    takes_accelerator = shutil.which("nvidia-smi")  # fastai takes hold of one when it is imported
-    return ["patchlesion_nb.pages", *["patchlesion_nb.training"] * (not takes_accelerator)]
+    from patchlesion_nb.executors import _may_fork_imported
+
+    return ["patchlesion_nb.pages", *["patchlesion_nb.training"] * _may_fork_imported()]
 
 
 def render_library(
