@@ -117,6 +117,17 @@ def _colour_rules(brightness, saturation, mode):
     return np.clip(_BYTES * brightness, 0, 1), saturation, scale.reshape(-1, 3)
 
 # %% ../nbs/05_augment.ipynb #7d88efde
+def _compiled(signature):
+    "Compile a function for this signature, and keep that for other processes where it can be kept"
+    def decorate(function):
+        try:
+            return njit(signature, nogil=True, cache=True)(function)
+        except RuntimeError:  # no place to keep it
+            return njit(signature, nogil=True)(function)
+
+    return decorate
+
+
 _RED, _GREEN, _BLUE = (np.float32(weight) for weight in GREY_WEIGHTS)
 _ZERO, _ONE = np.float32(0), np.float32(1)
 
@@ -142,7 +153,7 @@ _IMAGE = types.Array(types.uint8, 3, "A", readonly=True)  # a store is mapped re
 _RULES = (types.float32[::1], types.float32, types.float32[:, ::1])
 
 
-@njit(types.void(types.float32[:, :, :], _IMAGE, *_RULES), nogil=True, cache=True)
+@_compiled(types.void(types.float32[:, :, :], _IMAGE, *_RULES))
 def _colour_rows(out, pixels, table, saturation, scale):
     for row in range(len(pixels)):
         _colour_row(out[row], pixels[row], table, saturation, scale)
@@ -161,8 +172,8 @@ def fill_colours(
     _colour_rows(out, pixels, *_colour_rules(brightness, saturation, mode))
 
 # %% ../nbs/05_augment.ipynb #83df4390
-@njit(types.void(types.float32[:, :, :, ::1], _IMAGE, types.int64[:, ::1], types.boolean[::1],
-                 *_RULES), nogil=True, cache=True)
+@_compiled(types.void(types.float32[:, :, :, ::1], _IMAGE, types.int64[:, ::1],
+                      types.boolean[::1], *_RULES))
 def _cut_rows(crops, pixels, corners, dropped, table, saturation, scale):
     side, buffer = crops.shape[1], np.empty(pixels.shape[1:], np.float32)
     for crop in range(len(crops)):

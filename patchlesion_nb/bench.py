@@ -10,6 +10,7 @@ __all__ = ['BENCH_SIZES', 'TARGETS', 'COLUMNS', 'BENCHMARKS', 'Spent', 'clock', 
 # %% ../nbs/42_bench.ipynb #107e1261
 import multiprocessing
 import os
+import queue
 import resource
 import statistics
 import sys
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cache, partial
 from importlib.resources import files
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,13 +37,25 @@ class Spent(NamedTuple):
     "Seconds on two clocks"
 
     wall: float  # of the clock on the wall
-    cpu: float  # of all threads, and of processes that were started and have ended
+    cpu: float  # of all threads, and of all processes that were started
+
+
+def _running_seconds():
+    "CPU seconds of the processes below this one, and of those that they have waited for"
+    seconds = 0.0
+    with suppress(ChildProcessError):  # none are there: known at once, where a search takes long
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):
+                seconds += sum(process.cpu_times()[:4])
+    return seconds
 
 
 def clock() -> Spent:
     "Both clocks now; only differences mean something"
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return Spent(time.perf_counter(), time.process_time() + ended.ru_utime + ended.ru_stime)
+    cpu = time.process_time() + ended.ru_utime + ended.ru_stime + _running_seconds()
+    return Spent(time.perf_counter(), cpu)
 
 # %% ../nbs/42_bench.ipynb #22bad66e
 def _spent(measure, now):
@@ -174,8 +188,9 @@ class Figures:
         self,
         benchmark: str,  # its name, that of its notebook
         judge: bool = True,  # False at toy size: targets are told and not judged
+        device: str = "cpu",  # cpu or cuda, which works while the processor's clock stands still
     ):
-        self.benchmark, self.judge, self.rows = benchmark, judge, []
+        self.benchmark, self.judge, self.device, self.rows = benchmark, judge, device, []
 
     def add(
         self,
@@ -187,7 +202,8 @@ class Figures:
     ) -> None:
         "Keep a figure, and judge it if there is a target on its clock"
         found = TARGETS.get((self.benchmark, what.split(":")[0]))
-        if found and (found.clock == "cpu") != ("CPU" in unit):
+        cpu = found and found.clock == "cpu" and self.device == "cpu"
+        if found and cpu != ("CPU" in unit):
             found = None
         met = ""
         if found:
@@ -241,6 +257,7 @@ def benchmark_notebook(
 def _execute(notebook, folder, parameters):
     "Run a notebook; what failed in words, or nothing"
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from patchlesion_nb.kernels import KERNEL
     from patchlesion_nb.report import COLOURS
 
@@ -249,6 +266,8 @@ def _execute(notebook, folder, parameters):
                                    progress_bar=False, **KERNEL)
     except papermill.PapermillExecutionError as failure:
         return COLOURS.sub("", f"{notebook.stem}: {failure.ename}: {failure.evalue}")
+    except DeadKernelError as death:
+        return f"{notebook.stem}: {death}: killed, or out of memory"
     return ""
 
 
@@ -318,7 +337,8 @@ def _forward_backward(config, images):
     def step():
         with numerics(config):
             network.zero_grad(set_to_none=True)
-            network(crops).float().mean().backward()
+            for part in crops.chunk(config.accumulate):
+                network(part).float().mean().backward()
             if config.device == "cuda":
                 torch.cuda.synchronize()
 
@@ -368,26 +388,41 @@ def _cores():
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-def _allowed(config, precision):
-    "Whether a run may be made in that precision"
+def _allowed(config, option, value):
+    "Whether a run may be made with that setting"
     from patchlesion_nb.config import resolve_run
 
     with suppress(ValueError):
-        settings = config.model_dump() | {"precision": precision}
-        return resolve_run(type(config)(**settings)).precision == precision
+        settings = config.model_dump() | {option: value}
+        return getattr(resolve_run(type(config)(**settings)), option) == value
     return False
 
 
 def _trials(config):
     "Settings to try: option=setting -> configuration"
-    precisions = [name for name in native_precisions(config.device) if _allowed(config, name)]
+    precisions = native_precisions(config.device)
     other = {"channels_last": [not config.channels_last],
              "threads": sorted({1, _cores()} - {config.threads}),
-             "precision": [name for name in precisions if name != config.precision]}
+             "precision": [name for name in precisions if name != config.precision],
+             "accumulate": [2 * config.accumulate],
+             "checkpointing": [not config.checkpointing]}
     return {f"{option}={value}": config.model_copy(update={option: value})
-            for option, values in other.items() for value in values}
+            for option, values in other.items() for value in values
+            if _allowed(config, option, value)}
+
+
+def _steps_of(trials, images):
+    "A step of each trial that its network can do"
+    steps = {}
+    for key, trial in trials.items():
+        with suppress(ValueError):  # not every network of timm has checkpointing
+            steps[key] = _forward_backward(trial, images)
+    return steps
 
 # %% ../nbs/42_bench.ipynb #7378b72c
+_PATIENCE = 600  # seconds, for processes that start together
+
+
 def _steps_in_process(config, images, steps, barrier, told):
     "One of several processes: seconds of some steps, put into a queue"
     from patchlesion_nb.training import kept_memory
@@ -395,7 +430,7 @@ def _steps_in_process(config, images, steps, barrier, told):
     with kept_memory():
         step = _forward_backward(config, images)
         step()
-        barrier.wait(300)
+        barrier.wait(_PATIENCE)
         start = time.perf_counter()
         for _ in range(steps):
             step()
@@ -403,26 +438,48 @@ def _steps_in_process(config, images, steps, barrier, told):
 
 
 def _side_by_side(config, images, steps, count):
-    "Wall seconds a step when so many processes share the machine's processors"
+    "Wall seconds a step when so many processes share the machine's processors; NaN if one ended"
     spawn = multiprocessing.get_context("spawn")
     config = config.model_copy(update={"threads": max(1, _cores() // count)})
     barrier, told = spawn.Barrier(count), spawn.Queue()
     given = (config, images, steps, barrier, told)
     processes = [spawn.Process(target=_steps_in_process, args=given) for _ in range(count)]
-    for process in processes:
-        process.start()
-    seconds = [told.get(timeout=600) for _ in processes]
-    for process in processes:
-        process.join()
+    try:
+        for process in processes:
+            process.start()
+        wait([process.sentinel for process in processes])  # the first one that has ended
+        if any(process.exitcode for process in processes):
+            return np.nan
+        seconds = [told.get(timeout=_PATIENCE) for _ in processes]
+    except queue.Empty:
+        return np.nan
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
     return max(seconds) / (steps * count)
+
+
+def _processes_advice(config, images, steps, own):
+    "What runs side by side would gain, as many as processors and memory allow"
+    each = psutil.Process().memory_info().rss  # about what another process needs
+    count = int(min(_cores(), _free_memory() // each))
+    if count < 2:
+        return _advice_row("processes", "2", np.nan, np.nan, "more than memory allows")
+    wall = _side_by_side(config, images, steps, count)
+    note = "runs side by side; seconds of the machine a step"
+    note = "a process ended: killed, or out of memory" if np.isnan(wall) else note
+    return _advice_row("processes", str(count), wall, wall / own, note)
 
 # %% ../nbs/42_bench.ipynb #5efab9de
 def _brief_images(config):
-    "Images of a step that takes about a second, at least 2 and at most the batch"
-    step = _forward_backward(config, 2)
+    "Images of a step that takes about a second, at most those that a run computes together"
+    most = -(-config.batch_size // config.accumulate)
+    few = min(2, most)
+    step = _forward_backward(config, few)
     step()
     seconds = _spent(step, clock).wall
-    return int(np.clip(2 / max(seconds, 1e-6), 2, max(2, config.batch_size)))
+    return int(np.clip(few / max(seconds, 1e-6), few, most))
 
 
 def _advice_row(option, setting, wall, ratio, note=""):
@@ -441,12 +498,17 @@ def _forward(config):
     network, side = configured_network(plain, 7).eval(), config.crop_size
 
     def forward(crops_at_once):
-        images = -(-crops_at_once // config.crop_count)
+        images = _images_at_once(config, crops_at_once)
         crops = torch.zeros(images, config.crop_count, side, side, 3, device=config.device)
         with numerics(config), torch.inference_mode():
             network(crops.movedim(-1, 2)).float().cpu()
 
     return forward
+
+
+def _images_at_once(config, crops_at_once):
+    "Images that an evaluation computes together: `CropLoader.plan`"
+    return max(1, crops_at_once // config.crop_count)
 
 
 def _free_memory():
@@ -480,7 +542,8 @@ def _evaluation_advice(config, own, repeats):
         return [_advice_row("crops_at_once", str(own), np.nan, np.nan, "more than needed, or than "
                             f"memory allows: {max(counts, default=0)} were the most tried")]
     measured = alternate({count: partial(forward, count) for count in counts}, repeats, warm=False)
-    seconds = measured["wall"] * own / measured.index
+    crops = {count: _images_at_once(config, count) * config.crop_count for count in counts}
+    seconds = measured["wall"] * own / pd.Series(crops)
     return [_advice_row("crops_at_once", str(count), seconds[count], seconds[count] / seconds[own],
                         f"evaluation: seconds for {own} crops") for count in counts]
 
@@ -503,15 +566,14 @@ def advise(
 ) -> pd.DataFrame:  # option, setting, seconds a step (wall), times as long as now, note
     "What a profile would gain from other settings on this machine"
     from patchlesion_nb.study import load_profile
-    from patchlesion_nb.training import kept_memory
+    from patchlesion_nb.training import explained_memory, kept_memory, memory_advice
 
     chosen = load_profile(profile)
     config = _costliest(chosen)
-    with kept_memory():
+    with kept_memory(), explained_memory(partial(memory_advice, config)):
         images = _brief_images(config)
-        trials = _trials(config)
-        steps = {"": _forward_backward(config, images)}
-        steps |= {key: _forward_backward(trial, images) for key, trial in trials.items()}
+        trials = _steps_of(_trials(config), images)
+        steps = {"": _forward_backward(config, images)} | trials
         measured = alternate(steps, repeats)
         own = measured["wall"].iloc[0]
         rows = [_advice_row("as it is", _told(config, images), own, 1.0)]
@@ -529,16 +591,15 @@ def _told(config, images):
 
 
 def _more_advice(config, profile, images, repeats, own, processes):
-    "What is not a setting of the network: precisions that are missing, processes, workers"
+    "What is not a setting of the network: precisions that are missing, processes, input"
     native = native_precisions(config.device)
     rows = [_advice_row("precision", name, np.nan, np.nan,
                         f"refused on {config.device}" if name in native else "not in this hardware")
-            for name in ("bfloat16", "float16") if name not in native or not _allowed(config, name)]
+            for name in ("bfloat16", "float16")
+            if name not in native or not _allowed(config, "precision", name)]
     if processes and _cores() > 1 and config.device == "cpu":
-        wall = _side_by_side(config, images, repeats, _cores())
-        note = "runs side by side, a thread each; seconds of the machine a step"
-        rows.append(_advice_row("processes", str(_cores()), wall, wall / own, note))
+        rows.append(_processes_advice(config, images, repeats, own))
     seconds = _input_seconds(config, profile.image_size, images)
-    share = own / (own + seconds)
-    rows.append(_advice_row("workers", "1", own, share, "at best: all input hidden"))
+    rows.append(_advice_row("input", "as it is", seconds, (own + seconds) / own,
+                            "crops of a step; hidden where there are several threads"))
     return rows

@@ -36,7 +36,7 @@ class _Friendly:
         from patchlesion_nb.executors import RunsFailed
         from patchlesion_nb.report import NotebookFailed
 
-        if isinstance(error, (ValueError, OSError, RunsFailed, NotebookFailed)):
+        if isinstance(error, (ValueError, OSError, MemoryError, RunsFailed, NotebookFailed)):
             typer.echo(f"patchlesion: {error}", err=True)
             raise typer.Exit(1) from error
 

@@ -7,19 +7,22 @@ __all__ = ['EXECUTORS', 'ensure_run', 'ensure_evaluations', 'ensure_evaluation',
            'executor_named', 'run_missing', 'tune']
 
 # %% ../nbs/32_executors.ipynb #d4484b7e
+import atexit
 import difflib
+import gc
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import cache, partial
 from itertools import product
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pandas as pd
@@ -151,6 +154,14 @@ def _write_log(cell, images, runs, text):
     return log
 
 # %% ../nbs/32_executors.ipynb #9124a240
+def _give_back():
+    "Let go of what a training held"
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
 def _attempt(cells, images, runs, progress):
     "Make the one training of some cells and their evaluations; the log of a failure, or nothing"
     try:
@@ -158,6 +169,8 @@ def _attempt(cells, images, runs, progress):
         ensure_evaluations(cells[0].run, asked, images, runs, progress)
     except Exception:
         return _write_log(cells[0], images, runs, traceback.format_exc())
+    finally:
+        _give_back()
     _log_path(cells[0], images, runs).unlink(missing_ok=True)
     return None
 
@@ -228,51 +241,85 @@ def _may_fork_imported():
     return sys.platform == "linux" and not shutil.which("nvidia-smi")
 
 
+@cache
 def _process_context():
     "How worker processes start"
     if not _may_fork_imported():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_WORKER_IMPORTS)
+    atexit.register(forkserver._forkserver._stop)  # else nobody waits for it, nor counts its time
     return context
 
+# %% ../nbs/32_executors.ipynb #36d2336b
+_FAILED = 70  # exit code of a training that failed and left a log; EX_SOFTWARE of sysexits.h
 
-def _begin_work(environment):
-    "What a worker does first"
+
+def _work_alone(cells, images, runs, environment):
+    "What a worker process does; its exit code is `_FAILED` if the training failed"
     os.environ.clear()
     os.environ.update(environment)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    sys.exit(_FAILED if _attempt(cells, images, runs, progress=False) else 0)
 
 
 def _end_with_parent():
-    "A worker whose parent was killed would wait for work for ever"
+    "End this process when the one that started it has ended"
     multiprocessing.parent_process().join()
     os._exit(1)
+
+
+def _exit_code(task, runs, started):
+    "Make the training of a task in a process of its own"
+    cells, images, _ = task
+    process = _process_context().Process(
+        target=_work_alone, args=(cells, images, runs, dict(os.environ)))
+    process.start()
+    started.append(process)
+    process.join()
+    return process.exitcode
+
+
+def _stop_all(futures, started):
+    "End the processes of an interrupted study; what they wrote last is whole"
+    while not all(future.done() for future in futures):
+        for process in started:
+            process.terminate()
+        time.sleep(0.1)
 
 # %% ../nbs/32_executors.ipynb #44811b0f
 def _in_processes(tasks, workers, runs, progress):
     "Failed cells with their logs, and the tasks whose process died"
-    failed, died = [], []
+    failed, died, started = [], [], []
     total = sum(work for *_, work in tasks)
     options = dict(unit="crop", unit_scale=True, smoothing=0, disable=not progress)
-    begin = dict(initializer=_begin_work, initargs=(dict(os.environ),))
-    with (ProcessPoolExecutor(workers, _process_context(), **begin) as pool,
-          tqdm(total=total, **options) as bar):
-        futures = {pool.submit(_attempt, cells, images, runs, False): (cells, images, work)
-                   for cells, images, work in tasks}
-        for number, future in enumerate(as_completed(futures), start=1):
-            task = futures[future]
-            bar.set_description(f"{number} of {len(tasks)} trainings", refresh=False)
-            bar.update(task[2])
-            try:
-                log = future.result()
-            except BrokenProcessPool:
-                died.append(task)
-                continue
-            failed += [(task[0][0], log)] if log else []
+    with ThreadPoolExecutor(workers) as pool, tqdm(total=total, **options) as bar:
+        futures = {pool.submit(_exit_code, task, runs, started): task for task in tasks}
+        try:
+            for number, future in enumerate(as_completed(futures), start=1):
+                cells, images, work = task = futures[future]
+                bar.set_description(f"{number} of {len(tasks)} trainings", refresh=False)
+                bar.update(work)
+                if future.result() == _FAILED:
+                    failed.append((cells[0], _log_path(cells[0], images, runs)))
+                elif future.result():
+                    died.append(task)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            _stop_all(futures, started)
+            raise
     return failed, died
 
 # %% ../nbs/32_executors.ipynb #378e0b26
+def _log_of_death(cells, images, runs):
+    "What is known of a training whose process died twice"
+    from patchlesion_nb.training import memory_advice
+
+    text = "The process died twice: killed, or out of memory. " + memory_advice(cells[0].run)
+    return _write_log(cells[0], images, runs, text + "\n")
+
+
 def run_side_by_side(
     missing: Sequence[StudyRun],  # cells whose evaluation is not there
     data: Mapping[str, StudyData],  # by `run.dataset`: table, split and pixels
@@ -283,12 +330,9 @@ def run_side_by_side(
     if not missing:
         return []
     failed, lost = _in_processes(_tasks(missing, data), _worker_count(missing), runs, progress)
-    for cells, images, work in lost:
-        again, died = _in_processes([(cells, images, work)], 1, runs, False)
-        text = "The process died twice: killed, or out of memory.\n"
-        failed += again
-        failed += [(cells[0], _write_log(cells[0], images, runs, text)) for _ in died]
-    return failed
+    again, died = _in_processes(lost, 1, runs, False)
+    return failed + again + [(cells[0], _log_of_death(cells, images, runs))
+                             for cells, images, _ in died]
 
 # %% ../nbs/32_executors.ipynb #02f4e7a2
 EXECUTORS = {"serial": run_serially, "processes": run_side_by_side}
@@ -313,6 +357,11 @@ def _check_networks(missing):
         _pretrained_config(name)
 
 # %% ../nbs/32_executors.ipynb #72217256
+def _last_line(log):
+    "What went wrong, in a line"
+    return log.read_text().strip().splitlines()[-1]
+
+
 def run_missing(
     wanted: Sequence[StudyRun],  # cells of the grid
     data: Mapping[str, StudyData],  # by `run.dataset`: table, split and pixels
@@ -327,7 +376,7 @@ def run_missing(
         _check_networks(missing)
     failed = execute(missing, data, runs, progress)
     if failed:
-        named = "\n".join(f"- {_label([run])}: see {log}" for run, log in failed)
+        named = "\n".join(f"- {_label([run])}: see {log}: {_last_line(log)}" for run, log in failed)
         count = len(distinct_trainings(missing))
         raise RunsFailed(f"{len(failed)} of {count} trainings failed:\n{named}")
     return len(missing)

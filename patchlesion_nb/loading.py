@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -66,7 +67,7 @@ def epoch_plan(
 
 def _cut_batches(order, sizes):
     "An order cut into batches of these sizes"
-    return np.split(order, np.cumsum(sizes)[:-1])
+    return [order[end - size : end] for size, end in zip(sizes, accumulate(sizes))]
 
 # %% ../nbs/22_loading.ipynb #d9e5115e
 def training_plan(

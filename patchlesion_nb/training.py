@@ -551,7 +551,7 @@ def _lacks_memory(error):
     "Whether this error, or one that it covers, is about memory"
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    words = ("can't allocate memory", "not enough memory", "out of memory")
+    words = ("can't allocate memory", "not enough memory", "out of memory", "alloc_failed")
     if isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words):
         return True
     return error.__context__ is not None and _lacks_memory(error.__context__)
@@ -663,15 +663,15 @@ def train(
     checkpoint = folder / "checkpoint.safetensors"
     if (folder / "environment.json").exists() and not checkpoint.exists():
         return folder
-    with numerics(config), kept_memory():
+    explained = explained_memory(partial(memory_advice, config))
+    with numerics(config), kept_memory(), explained:
         learner, state = _learner(config, table, store, round, checkpoint, workers)
         images = sum(map(len, learner.dls.train.plan()))
         learner.add_cbs(_callbacks(config, table, round, folder, state, checkpoint_seconds))
         learner.add_cbs(step_callbacks(config, state))
         with _progress_bar(config, state, images, progress) as bar:
             learner.add_cbs([ProgressBar(bar), *callbacks])
-            with explained_memory(partial(memory_advice, config)):
-                learner.fit(config.epochs, start_epoch=state.epoch)
+            learner.fit(config.epochs, start_epoch=state.epoch)
     _finish(config, folder, learner.model, state)
     return folder
 
@@ -703,7 +703,7 @@ def environment(
     seconds: float,  # time of the training
     images: int,  # training images shown, over all epochs
 ) -> dict:
-    "What a reader needs to judge a run: versions, device, seed, seconds, images/s, memory"
+    "What a reader needs to judge a run: versions, device, seed, seconds, images/s, memory (MiB)"
     cuda = config.device == "cuda"
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
         2**20 if sys.platform == "darwin" else 2**10
@@ -718,7 +718,7 @@ def environment(
         "seconds": round(seconds, 3),
         "images_per_second": round(images / max(seconds, 1e-9), 2),
         "peak_memory_mib": round(peak),
-    }
+    } | ({"peak_device_memory_mib": round(torch.cuda.max_memory_allocated() / 2**20)} if cuda else {})
 
 # %% ../nbs/24_training.ipynb #5b3ac4c1
 GOLDEN_VARIANTS = (
