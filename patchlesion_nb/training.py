@@ -718,7 +718,10 @@ def environment(
         "seconds": round(seconds, 3),
         "images_per_second": round(images / max(seconds, 1e-9), 2),
         "peak_memory_mib": round(peak),
-    } | ({"peak_device_memory_mib": round(torch.cuda.max_memory_allocated() / 2**20)} if cuda else {})
+    } | (
+        {"peak_device_memory_mib": round(torch.cuda.max_memory_allocated() / 2**20)}
+        if cuda else {}
+    )
 
 # %% ../nbs/24_training.ipynb #5b3ac4c1
 GOLDEN_VARIANTS = (
