@@ -125,18 +125,16 @@ class BenchSizes:
     images: int  # images that are read
     batches: int  # training batches of five images a turn
     repeats: int  # turns
-    counts: tuple[int, ...]  # images of the stores whose growth is looked at
-    index: int  # rows of the largest index
+    counts: tuple[int, ...]  # images of the sets whose growth is looked at
     study: str  # profile whose runs are made side by side
     epochs: int  # epochs of each of these runs
     threads: int | None  # of torch; None: the machine's
 
 
 BENCH_SIZES = {sizes.name: sizes for sizes in (
-    BenchSizes("smoke", (32, 43), 16, "test_resnet", 30, 2, 3, (20, 80), 200, "smoke", 1,
-               1),
-    BenchSizes("paper", (450, 600), 224, "densenet121", 60, 2, 5, (10**3, 10**4, 10**5), 10**6,
-               "demo", 6, None),
+    BenchSizes("smoke", (32, 43), 16, "test_resnet", 30, 2, 3, (20, 80), "smoke", 1, 1),
+    BenchSizes("paper", (450, 600), 224, "densenet121", 60, 2, 5,
+               (10**3, 10**4, 10**5, 10**6), "demo", 6, None),
 )}
 
 

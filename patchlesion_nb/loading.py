@@ -93,6 +93,8 @@ def draws(
 ) -> list[np.ndarray]:  # batches of draws; the row is the remainder of a division by row_count
     "Number the copies of each image in an epoch"
     shown = np.concatenate(batches)
+    if np.bincount(shown).max(initial=0) <= 1:
+        return batches
     order = np.argsort(shown, kind="stable")
     ranked = shown[order]
     copies = np.empty_like(shown)
@@ -362,8 +364,17 @@ def plan(self: CropLoader) -> list[np.ndarray]:
 
 
 @patch
+def sizes(self: CropLoader) -> list[int]:
+    "Images of each batch of an epoch, the same in every epoch"
+    if self.evaluation is not None:
+        return [len(batch) for batch in self.plan()]
+    targets = self.targets[self.positions].numpy()
+    return epoch_sizes(targets, self.class_count(), self.config)
+
+
+@patch
 def __len__(self: CropLoader) -> int:
-    return len(self.plan()) - self.start_batch
+    return len(self.sizes()) - self.start_batch
 
 # %% ../nbs/22_loading.ipynb #e2ab08b4
 @patch

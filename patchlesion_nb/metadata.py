@@ -161,7 +161,11 @@ _PACKED = 1 << 16
 def _packed(rows, columns):
     frames = []
     while block := list(islice(rows, _PACKED)):
-        frames.append(pd.DataFrame(block, columns=columns))
+        try:
+            frames.append(pd.DataFrame(block, columns=columns))
+        except UnicodeEncodeError as error:
+            raise DataError(f"the name {error.object!r} is not UTF-8: rename that file or folder."
+                            ) from error
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
 
 
@@ -223,20 +227,23 @@ def _check_table(table):
                         f"{', '.join(TABLE_COLUMNS)}")
     if images.empty:
         raise DataError(f"table '{table.name}' has no images")
-    ids, numbered = images.image_id, images.index.equals(pd.RangeIndex(len(images)))
-    if not (ids.is_monotonic_increasing and ids.is_unique and numbered):
+    ids, numbered = pd.Index(images.image_id), images.index.equals(pd.RangeIndex(len(images)))
+    if ids.hasnans or not (ids.is_monotonic_increasing and ids.is_unique and numbered):
         raise DataError(f"table '{table.name}' must be sorted by image_id, each id once, with rows "
                         "numbered from 0: use sort_values('image_id').reset_index(drop=True)")
-    expected = images.class_name.map({name: i for i, name in enumerate(table.classes)})
-    if len(wrong := images[expected != images.target]):
-        raise DataError(f"table '{table.name}': target and class_name of {_some(wrong.image_id)} "
+    if len(set(table.classes)) < len(table.classes):
+        raise DataError(f"table '{table.name}': a class stands twice in {table.classes}")
+    expected = pd.Categorical(images.class_name, categories=list(table.classes)).codes
+    if len(wrong := images.image_id[(expected < 0) | (expected != images.target)]):
+        raise DataError(f"table '{table.name}': target and class_name of {_some(wrong)} "
                         f"do not agree with the classes {table.classes}")
     _refuse_unknown(images, "diagnosis_type", ("", *DIAGNOSIS_TYPES), f"table '{table.name}'")
 
 
 def _refuse_unknown(rows, column, known, source):
-    wrong = rows[~rows[column].isin(known)]
-    if len(wrong):
+    unknown = ~rows[column].isin(known)
+    if unknown.any():
+        wrong = rows[unknown]
         image, value = wrong.image_id.iloc[0], wrong[column].iloc[0]
         what = "class" if column == "class_name" else column.replace("_", " ")
         raise DataError(f"{source}: unknown {what} '{value}' of image '{image}' "

@@ -26,9 +26,9 @@ from PIL import Image
 from patchlesion_nb.metadata import (
     IMAGE_SUFFIXES, DataError, ImageTable, _is_image, _writing, data_folder, read_images,
     study_root)
-from .splits import (
+from patchlesion_nb.splits import (
     Round, authors_split, check_split, derm7pt_split, make_split, read_split, split_fingerprint,
-    split_round, write_split)
+    split_round)
 
 # %% ../nbs/07_sources.ipynb #c79a2f2a
 @dataclass(frozen=True)
@@ -51,12 +51,17 @@ class Source:
     keep: Literal["pixels", "jpeg", "jpeg_cuda"] = "pixels"  # in the store; JPEGs for huge sets
 
 # %% ../nbs/07_sources.ipynb #0f810b50
+def _code(module):
+    "What is not the same when a module of ours has changed"
+    code = (files("patchlesion_nb") / module).read_bytes()
+    return hashlib.sha256(code).hexdigest()[:16]
+
+
 def _drawn_folder(source):
     "The name of a synthetic set's folder: all that it is drawn from"
-    code = (files("patchlesion_nb") / "synthetic.py").read_bytes()
     height, width = source.size
     return (f"{source.layout.removeprefix('synthetic_')}_{source.images}_{source.test_per_class}_"
-            f"{height}x{width}_seed{source.seed}_{hashlib.sha256(code).hexdigest()[:8]}")
+            f"{height}x{width}_seed{source.seed}_{_code('synthetic.py')[:8]}")
 
 
 def image_folder(
@@ -83,6 +88,10 @@ def _first_size(table):
     return height, width
 
 
+def _stores(root):
+    return Path(root if root is not None else study_root()) / "data" / "stores"
+
+
 def store_folder(
     table: ImageTable,
     size: tuple[int, int] | None = None,  # height and width, pixels; None: of the first image
@@ -92,10 +101,9 @@ def store_folder(
 ) -> Path:  # whether or not it is there
     "Where the pixel store of a set of images lies, or would lie"
     height, width = size or _first_size(table)
-    stores = Path(root if root is not None else study_root()) / "data" / "stores"
     kind = [f"{table.name}_{height}x{width}_{table.fingerprint()[:8]}"]
     kind += [word for word in (fit, keep) if word not in ("resize", "pixels")]
-    return stores / "_".join(kind)
+    return _stores(root) / "_".join(kind)
 
 # %% ../nbs/07_sources.ipynb #1ffb04e7
 def _watched(folder):
@@ -131,41 +139,26 @@ def _keepable(table, stats, plain):
     return alike and last <= time.time_ns() - _SETTLED * 10**9
 
 # %% ../nbs/07_sources.ipynb #0de1f325
-def _reader():
-    code = (files("patchlesion_nb") / "metadata.py").read_bytes()
-    return [hashlib.sha256(code).hexdigest()[:16], pd.__version__]
-
-
-def _kept_path(folder, root):
-    "Where the table of a folder is kept, but for the end of the name"
-    stores = Path(root if root is not None else study_root()) / "data" / "stores"
-    folder = os.fsencode(Path(folder).expanduser().absolute())
-    return stores / f"table_{hashlib.sha256(folder).hexdigest()[:16]}"
-
-
 def _named_by(content, kept):
     return Path(f"{kept}_{hashlib.sha256(content).hexdigest()[:16]}.parquet")
 
 
-def _kept_table(kept):
-    "The table that was read before, if what it was read from is as it was; else None"
+def _kept(kept):
+    "What was kept under this name and is whole: frames, each with the facts noted with it"
     for path in kept.parent.glob(f"{kept.name}_*.parquet"):
-        with suppress(OSError, ValueError, KeyError):
+        with suppress(OSError, ValueError):
             content = path.read_bytes()
-            if path != _named_by(content, kept):
-                continue
-            images = pd.read_parquet(BytesIO(content))
-            facts, images.attrs = images.attrs, {}
-            same = facts["stats"] == _stats(place for place, *_ in facts["stats"])
-            if same and facts["reader"] == _reader():
-                return ImageTable(images, tuple(facts["classes"]), facts["name"])
-    return None
+            if path == _named_by(content, kept):
+                frame = pd.read_parquet(BytesIO(content))
+                facts, frame.attrs = frame.attrs, {}
+                yield frame, facts
 
-# %% ../nbs/07_sources.ipynb #12d25249
-def _keep_table(kept, table, stats):
-    images, buffer = table.images.copy(deep=False), BytesIO()
-    images.attrs = dict(name=table.name, classes=table.classes, stats=stats, reader=_reader())
-    images.to_parquet(buffer, compression="zstd")
+
+def _keep(kept, frame, **facts):
+    "Keep a frame and some facts under this name"
+    frame, buffer = frame.copy(deep=False), BytesIO()
+    frame.attrs = facts
+    frame.to_parquet(buffer, compression="zstd")
     content = buffer.getvalue()
     path = _named_by(content, kept)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -177,6 +170,28 @@ def _keep_table(kept, table, stats):
         beside.unlink(missing_ok=True)
     for other in set(kept.parent.glob(f"{kept.name}_*.parquet")) - {path}:
         other.unlink(missing_ok=True)
+
+# %% ../nbs/07_sources.ipynb #12d25249
+def _reader():
+    return [_code("metadata.py"), pd.__version__]
+
+
+def _kept_path(folder, root):
+    "Where the table of a folder is kept, but for the end of the name"
+    folder = os.fsencode(Path(folder).expanduser().absolute())
+    return _stores(root) / f"table_{hashlib.sha256(folder).hexdigest()[:16]}"
+
+
+def _kept_table(kept):
+    "The table that was read before, if what it was read from is as it was; else None"
+    for images, facts in _kept(kept):
+        with suppress(OSError, ValueError, KeyError):
+            same = facts["stats"] == _stats(place for place, *_ in facts["stats"])
+            if same and facts["reader"] == _reader():
+                table = ImageTable(images, tuple(facts["classes"]), facts["name"])
+                vars(table)["_fingerprint"] = facts["fingerprint"]  # where it keeps it itself
+                return table
+    return None
 
 
 def _table_of(folder, root):
@@ -190,7 +205,8 @@ def _table_of(folder, root):
     table = read_images(folder)
     if stats and _keepable(table, stats, plain):
         with suppress(OSError, ValueError):
-            _keep_table(kept, table, stats)
+            _keep(kept, table.images, name=table.name, classes=table.classes, stats=stats,
+                  reader=_reader(), fingerprint=table.fingerprint())
     return table
 
 # %% ../nbs/07_sources.ipynb #dd6ed95a
@@ -202,12 +218,7 @@ class SourceImages:
     split: pd.Series  # part of each image
     folder: Path  # where the images are from
     store_folder: Path  # for `open_store`
-    pixel_fingerprint: str
-
-    @cached_property
-    def fingerprints(self) -> tuple[str, str, str]:  # of labels, pixels and split
-        "What these images contribute to the name of every run"
-        return self.table.fingerprint(), self.pixel_fingerprint, split_fingerprint(self.split)
+    fingerprints: tuple[str, str, str]  # of labels, pixels and split: a part of every run's name
 
     @cached_property
     def _rounds(self):
@@ -224,34 +235,37 @@ class SourceImages:
 
 # %% ../nbs/07_sources.ipynb #18c4a5c8
 def _made_split(source, table, root):
-    "The split that a source draws, from the file where it was kept, if that is whole"
+    "The split that a source draws, drawn now or before, and its fingerprint"
     grouped = source.split == "grouped"
     kind = f"{table.name}_split_{source.split}_{source.split_folds}_seed{source.split_seed}"
     version = importlib.metadata.version("scikit-learn")
-    name = f"{kind}_scikit-learn-{version}_{table.fingerprint()[:16]}"
-    stores = Path(root if root is not None else study_root()) / "data" / "stores"
-    for path in stores.glob(f"{name}_*.csv"):
-        with suppress(DataError):
-            split = read_split(path)
-            if path.stem == f"{name}_{split_fingerprint(split)}":
-                return split
+    name = f"{kind}_scikit-learn-{version}_{_code('splits.py')}_{table.fingerprint()[:16]}"
+    kept = _stores(root) / name
+    for frame, facts in _kept(kept):
+        return frame["part"], facts["fingerprint"]
     split = make_split(table, source.split_folds, source.split_seed, grouped)
-    with suppress(OSError):
-        write_split(split, stores / f"{name}_{split_fingerprint(split)}.csv")
-    return split
+    fingerprint = split_fingerprint(split)
+    with suppress(OSError, ValueError):
+        _keep(kept, split.to_frame(), fingerprint=fingerprint)
+    return split, fingerprint
 
 # %% ../nbs/07_sources.ipynb #b18cd218
+def _read_split_of(source, folder):
+    "The split that came with the images, or with the paper"
+    if source.split == "lists":
+        return derm7pt_split(folder)
+    return read_split(folder / source.split_file) if source.split == "file" else authors_split()
+
+
 def _split_of(source, table, folder, root):
-    "The split that a source names, checked against the images"
+    "The split that a source names, checked against the images, and its fingerprint"
     if source.split in ("grouped", "random"):
-        split = _made_split(source, table, root)
-    elif source.split == "lists":
-        split = derm7pt_split(folder)
+        split, fingerprint = _made_split(source, table, root)
     else:
-        own = source.split == "file"
-        split = read_split(folder / source.split_file) if own else authors_split()
+        split = _read_split_of(source, folder)
+        fingerprint = split_fingerprint(split)
     check_split(table, split)
-    return split
+    return split, fingerprint
 
 # %% ../nbs/07_sources.ipynb #2408fcb1
 def _draw(source, folder, progress):
@@ -282,11 +296,12 @@ def prepare_source(
     if source.layout != "folder":
         _draw(source, folder, progress)
     table = _table_of(folder, root)
-    split = _split_of(source, table, folder, root)
+    split, split_digest = _split_of(source, table, folder, root)
     place = store_folder(table, source.size, root, source.fit, source.keep)
     store = build_store(table, place, source.size, source.colour, progress=progress,
                         fit=source.fit, keep=source.keep)
-    return SourceImages(table, split, folder, store.folder, store.fingerprint)
+    digests = (table.fingerprint(), store.fingerprint, split_digest)
+    return SourceImages(table, split, folder, store.folder, digests)
 
 # %% ../nbs/07_sources.ipynb #eb151251
 def source_if_there(
@@ -306,5 +321,5 @@ def source_if_there(
     if not store.is_dir():
         return None
     pixels = read_store_header(store)["pixels_sha256"]
-    split = _split_of(source, table, folder, root)
-    return SourceImages(table, split, folder, store, pixels)
+    split, split_digest = _split_of(source, table, folder, root)
+    return SourceImages(table, split, folder, store, (table.fingerprint(), pixels, split_digest))

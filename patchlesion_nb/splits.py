@@ -191,8 +191,8 @@ def split_round(
     if fold not in range(max(count, 1)):
         known = f"the folds 0 to {count - 1}" if count else "no folds, only round 0"
         raise ValueError(f"fold is {fold}; this split has {known}")
-    parts = split.loc[table.images.image_id].to_numpy()
-    judged = (parts == TEST, parts == _fold(fold))
+    parts = split.loc[table.images.image_id]
+    judged = ((parts == TEST).to_numpy(), (parts == _fold(fold)).to_numpy())
     test, validation = (np.flatnonzero(mask) for mask in judged)
     return Round(np.flatnonzero(~judged[0] & ~judged[1]), validation, test)
 
@@ -201,7 +201,6 @@ def split_fingerprint(
     split: pd.Series, # part of each image, indexed by image id
 ) -> str: # 64 hexadecimal digits
     "SHA-256 of the sorted pairs of image id and part."
-    split = split.sort_index()
-    pairs = zip(split.index.tolist(), split.tolist(), strict=True)
-    lines = "".join(f"{image},{part}\n" for image, part in pairs)
-    return hashlib.sha256(lines.encode()).hexdigest()
+    split = split.sort_index().astype("str")
+    lines = split.index.astype("str").array + "," + split.array + "\n"
+    return hashlib.sha256("".join(lines.tolist()).encode()).hexdigest()

@@ -15,11 +15,12 @@ import zipfile
 import zlib
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
@@ -73,23 +74,21 @@ def _stamp(sources):
     return hashlib.sha256(json.dumps(stamps).encode()).hexdigest()
 
 # %% ../nbs/03_store.ipynb #55627260
+def _told(paths):
+    files = [(os.path.basename(path), os.stat(path)) for path in paths]
+    return json.dumps([[name, file.st_size, file.st_mtime_ns] for name, file in files])
+
+
 def _seen(table):
-    images, digest = table.images, hashlib.sha256()
+    images = table.images
+    plain = images.archive == ""
+    codes, archives = pd.factorize(images.archive, sort=True)
     try:
-        for archive in sorted(set(images.archive.unique()) - {""}):
-            file = os.stat(archive)
-            known = [Path(archive).name, file.st_size, file.st_mtime_ns]
-            digest.update(json.dumps(known).encode())
-            members = images[images.archive == archive]
-            digest.update(json.dumps([members.image_id.tolist(), members.path.tolist()]).encode())
-        plain = images[images.archive == ""]
-        for image_id, path in zip(plain.image_id.tolist(), plain.path.tolist(), strict=True):
-            file = os.stat(path)
-            known = [image_id, os.path.basename(path), file.st_size, file.st_mtime_ns]
-            digest.update(json.dumps(known).encode())
+        files = _told(filter(None, archives)) + _told(images.path[plain].tolist())
     except OSError:
         return None
-    return digest.hexdigest()
+    names = "\0".join([table.fingerprint(), files, *images.path[~plain].tolist()])
+    return hashlib.sha256(codes.tobytes() + names.encode()).hexdigest()
 
 # %% ../nbs/03_store.ipynb #63535555
 def _read(sources, row):
@@ -440,9 +439,13 @@ def _current(folder, wish, **source):
         return None
 
 # %% ../nbs/03_store.ipynb #23fc8153
+def _lock(folder):
+    return FileLock(folder.parent/f".{folder.name}.lock")
+
+
 @contextmanager
 def _locked(folder):
-    lock = FileLock(folder.parent/f".{folder.name}.lock")
+    lock = _lock(folder)
     with _writing(folder.parent):
         folder.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -487,6 +490,16 @@ def _build(table, sources, folder, wish, known, threads, progress):
             (folder/other).unlink(missing_ok=True)
 
 # %% ../nbs/03_store.ipynb #2aadd68e
+def _note_seen(folder, stamp, seen):
+    with suppress(DataError, OSError), _lock(folder).acquire(timeout=0):
+        header = read_store_header(folder)
+        if header["source"]["stamp"] == stamp:
+            header["source"]["seen"] = seen
+            with _beside(folder, _HEADER) as (path,):
+                path.write_text(json.dumps(header, indent=1), encoding="utf-8")
+                os.replace(path, folder/_HEADER)
+
+# %% ../nbs/03_store.ipynb #2e7e6d63
 def _check_wish(wish, threads):
     if wish.keep not in KEEPS:
         raise ValueError(f"keep is '{wish.keep}'; expected is one of {', '.join(KEEPS)}")
@@ -519,6 +532,8 @@ def build_store(
     with _Sources(table) as sources:
         stamp = _stamp(sources)
         if store := _current(folder, wish, stamp=stamp):
+            if _seen(table) == seen: # nor has it changed meanwhile
+                _note_seen(folder, stamp, seen)
             return store
         with _locked(folder):
             if not _current(folder, wish, stamp=stamp):

@@ -666,7 +666,7 @@ def train(
     explained = explained_memory(partial(memory_advice, config))
     with numerics(config), kept_memory(), explained:
         learner, state = _learner(config, table, store, round, checkpoint, workers)
-        images = sum(map(len, learner.dls.train.plan()))
+        images = sum(learner.dls.train.sizes())
         learner.add_cbs(_callbacks(config, table, round, folder, state, checkpoint_seconds))
         learner.add_cbs(step_callbacks(config, state))
         with _progress_bar(config, state, images, progress) as bar:
