@@ -75,7 +75,7 @@ def _stamp(sources):
 
 # %% ../nbs/03_store.ipynb #55627260
 def _told(paths):
-    files = [(os.path.basename(path), os.stat(path)) for path in paths]
+    files = ((os.path.basename(path), os.stat(path)) for path in paths)
     return json.dumps([[name, file.st_size, file.st_mtime_ns] for name, file in files])
 
 
