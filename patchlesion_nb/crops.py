@@ -23,9 +23,9 @@ def uniforms(
     purpose: str,  # "augment", "crop" or "dropout": each has numbers of its own
 ) -> np.ndarray:  # float32 [B, count] in [0, 1)
     "Random numbers that depend on their arguments and on nothing else"
-    key = zlib.crc32(purpose.encode())
-    drawn = [np.random.default_rng([seed, key, epoch, position]).random(count, np.float32)
-             for position in positions]
+    key = [seed, zlib.crc32(purpose.encode())]
+    drawn = [np.random.Generator(np.random.Philox(key=key, counter=[0, epoch, position, 0]))
+             .random(count, np.float32) for position in positions]
     return np.array(drawn, np.float32).reshape(len(positions), count)
 
 # %% ../nbs/04_crops.ipynb #2c441f66

@@ -8,6 +8,7 @@ __all__ = ['epoch_plan', 'training_plan', 'draws', 'training_crops', 'evaluation
 # %% ../nbs/22_loading.ipynb #57f021ca
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import accumulate, zip_longest
 
 import numpy as np
@@ -79,21 +80,22 @@ def training_crops(
     drawn: np.ndarray,  # int [B], draws: rows of the image table, or of their copies
 ) -> torch.Tensor:  # [B, N, 3, s, s]
     "Augmented crops of a training batch: a pure function of seed, epoch and draw"
-    numbers = uniforms(config.seed, epoch, drawn, 4, "augment")
+    size, draw = config.crop_size, partial(uniforms, config.seed, epoch)
+    if config.strategy == "downsampling":
+        images = downsample(images, size)[:, 0]
+    elif config.strategy == "single_crop":
+        images = random_resized_crops(images, size, draw(drawn, 4, "crop"))[:, 0]
+    elif config.strategy == "multi_crop":
+        images = random_crops(images, size, draw(drawn, 2, "crop"))[:, 0]
+    numbers = draw(drawn, 4, "augment")
     images = augment(images, numbers, config.flips, config.brightness, config.saturation)
     images = normalize(images, config.normalize)
-    if config.strategy == "downsampling":
-        return downsample(images, config.crop_size)
-    if config.strategy == "single_crop":
-        numbers = uniforms(config.seed, epoch, drawn, 4, "crop")
-        return random_resized_crops(images, config.crop_size, numbers)
-    if config.strategy == "multi_crop":
-        numbers = uniforms(config.seed, epoch, drawn, 2, "crop")
-        return random_crops(images, config.crop_size, numbers)
-    crops = ordered_crops(images, config.crop_count, config.crop_size)
+    if config.strategy != "ordered_crop":
+        return images.unsqueeze(1)
+    crops = ordered_crops(images, config.crop_count, size)
     if config.patch_dropout > 0:
         unit = drawn if config.patch_dropout_unit == "image" else drawn[:1]
-        numbers = uniforms(config.seed, epoch, unit, config.crop_count, "dropout")
+        numbers = draw(unit, config.crop_count, "dropout")
         crops = drop_patches(crops, config.patch_dropout, numbers)
     return crops
 
