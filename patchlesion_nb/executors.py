@@ -30,7 +30,6 @@ from fastcore.basics import groupby
 from tqdm import tqdm
 
 from .config import EvaluationConfig, RunConfig, resolve_run
-from .evaluation import shared_pass
 from .metadata import study_root
 from .runs import RunStore, evaluation_id
 from .store import check_store, open_store

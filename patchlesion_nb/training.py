@@ -606,7 +606,7 @@ def training_targets(
     return targets
 
 # %% ../nbs/24_training.ipynb #a25d32a8
-def _loaders(config, table, store, round, workers):
+def _loaders(config, table, store, round):
     "Training and validation loaders; weights come from the training set only"
     targets = training_targets(config, table.images["target"].to_numpy(), round.training)
     weights = np.ones(len(targets), dtype=np.float32)
@@ -617,10 +617,8 @@ def _loaders(config, table, store, round, workers):
     together = max(1, EvaluationConfig().crops_at_once // config.accumulate)
     looked_at = EvaluationConfig(part="validation", crops_at_once=together)
     evaluation = resolve_evaluation(looked_at, config)
-    training = CropLoader(store, round.training, targets, config, weights, workers=workers)
-    validation = CropLoader(
-        store, round.validation, targets, config, evaluation=evaluation, workers=workers
-    )
+    training = CropLoader(store, round.training, targets, config, weights)
+    validation = CropLoader(store, round.validation, targets, config, evaluation=evaluation)
     return DataLoaders(training, validation)
 
 # %% ../nbs/24_training.ipynb #30349d64
@@ -636,11 +634,11 @@ def _callbacks(config, table, round, folder, state, every_seconds):
     ]
 
 
-def _learner(config, table, store, round, checkpoint, workers):
+def _learner(config, table, store, round, checkpoint):
     "The learner, and where its training stands: at its checkpoint or at the start"
     resumes = checkpoint.exists()
     network = configured_network(config, len(table.classes), "none" if resumes else config.weights)
-    learner = make_learner(_loaders(config, table, store, round, workers), network, config)
+    learner = make_learner(_loaders(config, table, store, round), network, config)
     state = load_checkpoint(checkpoint, network, learner.opt.opt) if resumes else TrainingState()
     return learner, state
 
@@ -652,7 +650,6 @@ def train(
     round: Round,  # training and validation rows
     folder: str | Path,  # where the run grows; a checkpoint in it is taken up
     progress: bool = True,  # show a bar
-    workers: int | None = None,  # threads that prepare batches ahead; none: `CropLoader` decides
     checkpoint_seconds: float = 60.0,  # time between checkpoints, seconds
     callbacks: Sequence[Callback] = (),  # more callbacks, for experiments of one's own
 ) -> Path:  # the folder
@@ -665,8 +662,8 @@ def train(
         return folder
     explained = explained_memory(partial(memory_advice, config))
     with numerics(config), kept_memory(), explained:
-        learner, state = _learner(config, table, store, round, checkpoint, workers)
-        images = sum(learner.dls.train.sizes())
+        learner, state = _learner(config, table, store, round, checkpoint)
+        images = sum(map(len, learner.dls.train.plan()))
         learner.add_cbs(_callbacks(config, table, round, folder, state, checkpoint_seconds))
         learner.add_cbs(step_callbacks(config, state))
         with _progress_bar(config, state, images, progress) as bar:
