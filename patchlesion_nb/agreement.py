@@ -213,7 +213,7 @@ def recorded_pass(
     positions: np.ndarray,  # int [n], rows of the table
 ) -> tuple[np.ndarray, dict]:  # logits float32 [n, N, C], {block: weights float32 [n, N]}
     "What a network says of some images, and the attention weights of the same pass"
-    from patchlesion_nb.evaluation import _forward
+    from patchlesion_nb.evaluation import forward_pass
     from patchlesion_nb.loading import CropLoader
     from patchlesion_nb.training import kept_memory, numerics
 
@@ -222,7 +222,7 @@ def recorded_pass(
         raise ValueError(f"positions {positions} are not all rows of a table of {len(table)}")
     with numerics(config), kept_memory():
         loader = CropLoader(store, positions, targets, config, evaluation=evaluation)
-        return _forward(network, loader)
+        return forward_pass(network, loader)
 
 # %% ../nbs/26_agreement.ipynb #3aa24308
 @contextmanager
