@@ -402,20 +402,15 @@ def _trials(config):
     other = {"channels_last": [not config.channels_last],
              "threads": sorted({1, _cores()} - {config.threads}),
              "precision": [name for name in precisions if name != config.precision],
-             "accumulate": [2 * config.accumulate],
-             "checkpointing": [not config.checkpointing]}
+             "accumulate": [2 * config.accumulate]}
     return {f"{option}={value}": config.model_copy(update={option: value})
             for option, values in other.items() for value in values
             if _allowed(config, option, value)}
 
 
 def _steps_of(trials, images):
-    "A step of each trial that its network can do"
-    steps = {}
-    for key, trial in trials.items():
-        with suppress(ValueError):  # not every network of timm has checkpointing
-            steps[key] = _forward_backward(trial, images)
-    return steps
+    "A step of each trial"
+    return {key: _forward_backward(trial, images) for key, trial in trials.items()}
 
 # %% ../nbs/42_bench.ipynb #7378b72c
 _PATIENCE = 600  # seconds, for processes that start together
@@ -492,8 +487,7 @@ def _forward(config):
 
     from patchlesion_nb.training import configured_network, numerics
 
-    plain = config.model_copy(update={"compiled": False, "checkpointing": False})
-    network, side = configured_network(plain, 7).eval(), config.crop_size
+    network, side = configured_network(config, 7).eval(), config.crop_size
 
     def forward(crops_at_once):
         images = _images_at_once(config, crops_at_once)

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['PACKAGES', 'GOLDEN_VARIANTS', 'weighted_cross_entropy', 'learning_rate', 'TrainingState', 'save_checkpoint',
-           'load_checkpoint', 'PureEpoch', 'PartsOfBatch', 'ScaledLoss', 'StillBackward', 'History', 'Validation',
-           'crop_reduction', 'BestNetwork', 'Checkpoint', 'ProgressBar', 'save_network', 'numerics', 'kept_memory',
-           'prepare_network', 'configured_network', 'make_learner', 'step_callbacks', 'explained_memory',
-           'memory_advice', 'training_targets', 'train', 'environment', 'golden_run']
+           'load_checkpoint', 'PureEpoch', 'PartsOfBatch', 'ScaledLoss', 'History', 'Validation', 'crop_reduction',
+           'BestNetwork', 'Checkpoint', 'ProgressBar', 'save_network', 'numerics', 'kept_memory', 'prepare_network',
+           'configured_network', 'make_learner', 'step_callbacks', 'explained_memory', 'memory_advice',
+           'training_targets', 'train', 'environment', 'golden_run']
 
 # %% ../nbs/24_training.ipynb #cefca781
 import ctypes
@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.metadata import version
@@ -58,9 +58,6 @@ from .metrics import reduce_crops, score
 from patchlesion_nb.models import (
     PatchNetwork,
     build_network,
-    checkpoint_activations,
-    compile_backbone,
-    still_statistics,
 )
 from .splits import Round
 
@@ -237,19 +234,6 @@ class ScaledLoss(Callback):
         self.state.loss_scale = told["scale"]
         self.state.scaled_steps = told["_growth_tracker"]
         raise CancelStepException
-
-# %% ../nbs/24_training.ipynb #3c33a395
-class StillBackward(Callback):
-    "Batch normalisation's averages stand still while activations are computed again"
-
-    def __init__(self):
-        self.still = ExitStack()
-
-    def before_backward(self):
-        self.still.enter_context(still_statistics(self.model))
-
-    def after_backward(self):
-        self.still.close()
 
 # %% ../nbs/24_training.ipynb #4852f6f0
 class History(Callback):
@@ -472,15 +456,11 @@ def _check_hardware(config):
 # %% ../nbs/24_training.ipynb #4441eb36
 def prepare_network(
     network: PatchNetwork,  # any network
-    config: RunConfig,  # resolved; device, channels_last, precision, checkpointing, compiled
+    config: RunConfig,  # resolved; uses device, channels_last, precision
 ) -> PatchNetwork:  # the same, moved
     "To the device, memory format and precision of the configuration"
     _check_hardware(config)
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
-    if config.checkpointing:
-        checkpoint_activations(network)
-    if config.compiled:
-        compile_backbone(network, config.device)
     if config.precision != "float32":
         region = torch.autocast(config.device, dtype=getattr(torch, config.precision))
         network.forward = region(network.forward)
@@ -535,16 +515,13 @@ def make_learner(
 
 # %% ../nbs/24_training.ipynb #4e91d799
 def step_callbacks(
-    config: RunConfig,  # resolved; accumulate, loss_reduction, precision, checkpointing
+    config: RunConfig,  # resolved; uses accumulate, loss_reduction, precision
     state: TrainingState,  # keeps the scale of float16
 ) -> list[Callback]:
     "What a configuration adds to a training step"
-    wanted = [
-        (config.accumulate > 1, lambda: PartsOfBatch(config.accumulate, config.loss_reduction)),
-        (config.precision == "float16", lambda: ScaledLoss(state, config.device)),
-        (config.checkpointing, StillBackward),
-    ]
-    return [make() for needed, make in wanted if needed]
+    parts = [PartsOfBatch(config.accumulate, config.loss_reduction)]
+    scaled = [ScaledLoss(state, config.device)] if config.precision == "float16" else []
+    return (parts if config.accumulate > 1 else []) + scaled
 
 # %% ../nbs/24_training.ipynb #54a58f4d
 def _lacks_memory(error):
@@ -572,7 +549,7 @@ def explained_memory(
 
 # %% ../nbs/24_training.ipynb #4405238c
 def memory_advice(
-    config: RunConfig,  # resolved; uses batch_size, accumulate, crop_count, checkpointing
+    config: RunConfig,  # resolved; uses batch_size, accumulate, crop_count
 ) -> str:
     "Which setting of a training to lower, and by how much"
     size, parts = config.batch_size, config.accumulate
@@ -582,8 +559,6 @@ def memory_advice(
     if together > 1:
         more = min(2 * parts, size)
         ways.append(f"accumulate = {more} instead of {parts} ({-(-size // more)} images at a time)")
-    if not (config.checkpointing or config.compiled):
-        ways.append("checkpointing = True, where the network has it (a third more time)")
     if size > 1:
         ways.append(f"batch_size = {size // 2} instead of {size}")
     fewer = f"a smaller crop_size than {config.crop_size}, fewer crops or a smaller network"
