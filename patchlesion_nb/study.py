@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TABLE_2', 'TABLE_3', 'TABLE_4', 'TABLE_6', 'TABLE_5', 'SCOPES', 'CONTROLS', 'SWITCHES', 'LEAKAGE', 'EXPERIMENTS',
-           'TRAINING_FIELDS', 'PROFILES', 'PAPER_NETWORKS', 'published', 'Row', 'Experiment', 'Profile', 'load_profile',
-           'profile_reasons', 'experiment_rows', 'sources', 'StudyRun', 'study_runs', 'at_checkpoint',
+           'TRAINING_FIELDS', 'PROFILES', 'MAY_BE_ONE', 'PAPER_NETWORKS', 'published', 'Row', 'Experiment', 'Profile',
+           'load_profile', 'profile_reasons', 'experiment_rows', 'sources', 'StudyRun', 'study_runs', 'at_checkpoint',
            'distinct_trainings', 'comparison_note', 'StudyData', 'study_data', 'study_data_if_there', 'missing_runs',
            'epoch_images', 'Plan', 'plan', 'format_plan']
 
@@ -356,6 +356,21 @@ def _check_training_fields(method, settings):
     RunConfig(**settings)
 
 
+def _check_methods(profile):
+    "Refuse values for a method that is none, and those that one of its rows exists to vary"
+    rows = [(table, row) for table, experiment in EXPERIMENTS.items()
+            for row in experiment.rows(profile)]
+    known = dict.fromkeys(row.settings_name for _, row in rows)
+    for method, settings in profile.rows.items():
+        if method not in known:
+            raise ValueError(f'[rows."{method}"]: no row has this method; {_nearest(method, known)}')
+        for table, row in rows:
+            varied = settings.keys() & {**row.run, **row.evaluation}
+            if row.settings_name == method and varied:
+                raise ValueError(f'[rows."{method}"] {min(varied)}: the row {row.name!r} of {table} '
+                                 "exists to vary it; leave it out, or set it for every row")
+
+
 class Profile(_StatisticsFields):
     "A study on one kind of machine: which images, which networks, which tables, and how long"
 
@@ -388,6 +403,7 @@ class Profile(_StatisticsFields):
             _experiment(name)
         for method, overrides in {"every row": {}, **self.rows}.items():
             _check_training_fields(method, self.training | overrides)
+        _check_methods(self)
         return self
 
 # %% ../nbs/31_study.ipynb #27671974
@@ -518,7 +534,7 @@ def _run_of(profile, row, network, fold, seed):
     own = {"dataset": sources(profile)[row.images].name, "network": timm_name, "fold": fold,
            "seed": seed}
     overrides = profile.rows.get(row.settings_name, {})
-    run = RunConfig(**(profile.training | dict(row.run) | overrides | own))
+    run = RunConfig(**(profile.training | overrides | dict(row.run) | own))
     return run.model_copy(update=_longer(run, row.longer)) if row.longer > 1 else run
 
 # %% ../nbs/31_study.ipynb #89b3f1d4
@@ -573,12 +589,40 @@ def study_runs(
     "All runs that the experiments of a profile are made of"
     networks = _chosen(networks, profile.network_labels, "network")
     folds = _chosen(folds, profile.folds, "fold")
-    return [_study_run(profile, EXPERIMENTS[name], row, network, fold, seed)
-            for name in experiments or profile.experiments
-            for network in networks
-            for row in experiment_rows(name, profile) if network in (row.networks or networks)
-            for fold in _folds_of(profile, name, row, folds)
-            for seed in profile.seeds]
+    cells = [_study_run(profile, EXPERIMENTS[name], row, network, fold, seed)
+             for name in experiments or profile.experiments
+             for network in networks
+             for row in experiment_rows(name, profile) if network in (row.networks or networks)
+             for fold in _folds_of(profile, name, row, folds)
+             for seed in profile.seeds]
+    _refuse_twins(profile, cells)
+    return cells
+
+# %% ../nbs/31_study.ipynb #3b35632c
+MAY_BE_ONE = {
+    # Table V's rows are Multi-Crop with each way of balancing, and one of them is the profile's
+    # own: in the paper, Loss Weighting is Multi-Crop of Tables II, III and, as k = 1, VI
+    **{frozenset(("Multi-Crop", row.name)): "the profile's balancing" for row in TABLE_5},
+    # ours: nothing is left to leave out
+    frozenset(("Ordered-Crop Mean", "Ordered-Crop Mean without dropout")): "patch_dropout = 0",
+    frozenset(("Initial Attention", "Initial Attention without the final ReLU")): "no DenseNet",
+}
+
+
+def _refuse_twins(profile, cells):
+    "Refuse rows of an experiment that differ in nothing, unless they may be one"
+    images = {key: replace(source, name="") for key, source in sources(profile).items()}
+    seen = {}
+    for cell in cells:
+        run = cell.run.model_copy(update={"dataset": ""})
+        result = (cell.table, cell.network, images[cell.images], run, cell.evaluation, cell.reduce)
+        twin = seen.setdefault(result, cell)
+        same = (twin.row, twin.images) == (cell.row, cell.images)
+        if not same and frozenset((twin.row, cell.row)) not in MAY_BE_ONE:
+            names = [", ".join(filter(None, (one.row, one.images))) for one in (twin, cell)]
+            raise ValueError(f"profile {profile.name}: {names[0]!r} and {names[1]!r} of {cell.table} "
+                             "are one and the same with its values; change the value in which they "
+                             f"should differ, or take {cell.table} off its experiments")
 
 # %% ../nbs/31_study.ipynb #265fa7fd
 def at_checkpoint(
