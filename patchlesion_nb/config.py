@@ -14,7 +14,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping
-from functools import lru_cache
 from importlib.resources import files
 from math import isqrt
 from pathlib import Path
@@ -375,25 +374,6 @@ def resolve_evaluation(
     return EvaluationConfig(**settings)
 
 # %% ../nbs/20_config.ipynb #f185ebd3
-@lru_cache
-def _file_digest(path, size, changed):
-    "SHA-256 of a file that is read again when its size or date has changed"
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _by_content(settings):
-    "Settings with the digest of the weights' file in place of its path"
-    if settings.get("weights", "none") in ("none", "imagenet"):
-        return settings
-    path = Path(settings["weights"]).absolute()
-    if not path.is_file():
-        raise ValueError(f"weights = {settings['weights']!r}: there is no such file, and what it "
-                         "holds is part of the training's identity; take imagenet, none or a file.")
-    found = path.stat()
-    return settings | {"weights": _file_digest(path, found.st_size, found.st_mtime_ns)}
-
-
 LATER_FIELDS = {"accumulate": 1, "checkpointing": False, "compiled": False, "crops_at_once": 144}
 
 
@@ -413,7 +393,7 @@ def config_hash(
     if open_fields:
         raise ValueError(f"{', '.join(open_fields)} not resolved: hash what resolve_run or "
                          "resolve_evaluation returns.")
-    settings = _as_first_hashed(_by_content(settings))
+    settings = _as_first_hashed(settings)
     text = json.dumps([settings, *more], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

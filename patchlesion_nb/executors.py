@@ -32,7 +32,8 @@ from tqdm import tqdm
 from .config import EvaluationConfig, RunConfig, resolve_run
 from .evaluation import shared_pass
 from .metadata import study_root
-from .runs import RunStore, evaluation_id
+from .runs import (
+    RunStore, evaluation_id, evaluation_identity, initial_weights, note_identity)
 from .store import check_store, open_store
 from .study import (
     StudyData, StudyRun, distinct_trainings, epoch_images, missing_runs)
@@ -56,12 +57,14 @@ def ensure_run(
     def make(folder):
         from patchlesion_nb.training import train
 
+        note_identity(folder, identity)
         store = _pixels(images)
         train(config, images.table, store, images.round(config.fold), folder, progress=progress)
 
-    identity = images.run_id(config)
-    runs.produce(runs.run_folder(identity), make)
-    return identity
+    initial_weights(config, fetch=True)
+    identity = images.identity(config)
+    runs.produce(runs.run_folder(identity["run"]), make)
+    return identity["run"]
 
 # %% ../nbs/32_executors.ipynb #00064e50
 def _produce_together(
@@ -95,6 +98,8 @@ def _evaluate_together(run, config, evaluations, images, runs):
     asked = {runs.evaluation_folder(run, evaluation_id(one)): one for one in evaluations}
 
     def make(growing):
+        for target, folder in growing.items():
+            note_identity(folder, evaluation_identity(asked[target]))
         evaluate_many(runs.run_folder(run), config, [asked[target] for target in growing],
                       images.table, _pixels(images), images.round(config.fold),
                       list(growing.values()))
@@ -371,6 +376,8 @@ def run_missing(
 ) -> int:  # cells that were missing
     "Make what is missing of a study; raise `RunsFailed` at the end if something failed"
     execute = executor_named(executor)
+    for run in {(cell.run.network, cell.run.weights): cell.run for cell in wanted}.values():
+        initial_weights(run, fetch=True)
     missing = missing_runs(wanted, data, runs)
     if missing:
         _check_networks(missing)

@@ -370,10 +370,13 @@ def finish(
 def _show_plan(page):
     "What the rows cost, folded where all is there."
     wanted = page.cells + page.others
-    planned = plan_table(study.plan(page.profile, wanted, page.data, page.store).trainings)
+    plan = study.plan(page.profile, wanted, page.data, page.store)
+    planned = plan_table(plan.trainings)
     planned["rows"] = planned["rows"].str.replace(f"{page.name} ", "", regex=False)
     to_do = int(planned["evaluations missing"].sum())
     print(f"{to_do} of {len(wanted)} results were missing when this page was begun.")
+    if plan.notes:
+        report.display_notice("Code, versions and initial weights", *plan.notes)
     report.display_table(planned, "Trainings, and what they cost", name="plan",
                          output=page.asked.output, headers=2, folded=not to_do)
 

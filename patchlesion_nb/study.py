@@ -12,8 +12,10 @@ __all__ = ['TABLE_2', 'TABLE_3', 'TABLE_4', 'TABLE_6', 'TABLE_5', 'SCOPES', 'CON
 # %% ../nbs/31_study.ipynb #55dd0fd6
 import json
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -24,9 +26,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .balancing import epoch_sizes
 from .config import (
-    EvaluationConfig, RunConfig, config_hash, resolve_evaluation, resolve_run)
+    EvaluationConfig, RunConfig, resolve_evaluation, resolve_run)
 from .metadata import _nearest
-from .runs import RunStore, evaluation_id, run_id
+from .runs import (
+    RunStore, evaluation_id, evaluation_identity, initial_weights, run_identity)
 from .sources import Source, SourceImages, prepare_source, source_if_there
 from .splits import authors_split
 
@@ -355,7 +358,7 @@ def _check_training_fields(method, settings):
             raise ValueError(f"{method}: {name!r} is not for a profile to set; {hint}")
     RunConfig(**settings)
 
-
+# %% ../nbs/31_study.ipynb #e45a58c5
 def _check_methods(profile):
     "Refuse values for a method that is none, and those that one of its rows exists to vary"
     rows = [(table, row) for table, experiment in EXPERIMENTS.items()
@@ -363,14 +366,16 @@ def _check_methods(profile):
     known = dict.fromkeys(row.settings_name for _, row in rows)
     for method, settings in profile.rows.items():
         if method not in known:
-            raise ValueError(f'[rows."{method}"]: no row has this method; {_nearest(method, known)}')
+            hint = _nearest(method, known)
+            raise ValueError(f'[rows."{method}"]: no row has this method; {hint}')
         for table, row in rows:
             varied = settings.keys() & {**row.run, **row.evaluation}
             if row.settings_name == method and varied:
-                raise ValueError(f'[rows."{method}"] {min(varied)}: the row {row.name!r} of {table} '
-                                 "exists to vary it; leave it out, or set it for every row")
+                raise ValueError(f'[rows."{method}"] {min(varied)}: the row {row.name!r} of '
+                                 f"{table} exists to vary it; leave it out, or set it for every "
+                                 "row")
 
-
+# %% ../nbs/31_study.ipynb #8199a996
 class Profile(_StatisticsFields):
     "A study on one kind of machine: which images, which networks, which tables, and how long"
 
@@ -620,9 +625,9 @@ def _refuse_twins(profile, cells):
         same = (twin.row, twin.images) == (cell.row, cell.images)
         if not same and frozenset((twin.row, cell.row)) not in MAY_BE_ONE:
             names = [", ".join(filter(None, (one.row, one.images))) for one in (twin, cell)]
-            raise ValueError(f"profile {profile.name}: {names[0]!r} and {names[1]!r} of {cell.table} "
-                             "are one and the same with its values; change the value in which they "
-                             f"should differ, or take {cell.table} off its experiments")
+            raise ValueError(f"profile {profile.name}: {names[0]!r} and {names[1]!r} of "
+                             f"{cell.table} are one and the same with its values; change the value "
+                             f"in which they should differ, or take {cell.table} off its experiments")
 
 # %% ../nbs/31_study.ipynb #265fa7fd
 def at_checkpoint(
@@ -636,11 +641,11 @@ def at_checkpoint(
 # %% ../nbs/31_study.ipynb #9a7e4237
 def distinct_trainings(
     runs: Sequence[StudyRun],
-) -> dict[str, list[StudyRun]]:  # hash of the resolved configuration -> the cells that share it
+) -> dict[RunConfig, list[StudyRun]]:  # resolved configuration -> the cells that share it
     "The trainings that a list of cells asks for, each once"
     shared = {}
     for run in runs:
-        shared.setdefault(config_hash(run.run), []).append(run)
+        shared.setdefault(run.run, []).append(run)
     return shared
 
 # %% ../nbs/31_study.ipynb #f2dc370d
@@ -671,12 +676,19 @@ def comparison_note(
 class StudyData(SourceImages):
     "The images of a source, and the names of trainings on them"
 
+    def identity(
+        self,
+        config: RunConfig,
+    ) -> dict:  # as of `run_identity`
+        "All that the result of a training on these images depends on"
+        return run_identity(config, *self.fingerprints)
+
     def run_id(
         self,
         config: RunConfig,
-    ) -> str:  # 16 hexadecimal digits
+    ) -> str:  # 16 hexadecimal digits; "" while its initial weights are not at hand
         "The name of a training on these images"
-        return run_id(config, *self.fingerprints)
+        return self.identity(config)["run"]
 
 
 def _sources_of(profile, runs, data_root):
@@ -767,9 +779,8 @@ def _all_sizes(profile, runs, data):
 _SPEED_FIELDS = ("network", "crop_size", "device", "threads", "precision")
 
 
-def _finished_runs(store):
+def _with_speed(runs):
     "Finished runs with their speed in crops a second"
-    runs = store.list_runs()
     if "environment.images_per_second" not in runs:
         return None
     return runs.assign(speed=runs["environment.images_per_second"] * runs["crop_count"])
@@ -801,6 +812,7 @@ class Plan:
     asked: dict[str, int]  # by kind: trainings if no row shared one with another
     trainings: pd.DataFrame  # columns as `plan` tells
     pixel_bytes: float  # size of the pixel stores; NaN if unknown
+    notes: tuple[str, ...] = ()  # sentences on weights to fetch, other code and other versions
 
     def __str__(self):
         return format_plan(self)
@@ -810,9 +822,9 @@ def _state(cells, data, store):
     "Run id, whether it is there, and how many evaluations are missing"
     keys = {evaluation_id(cell.evaluation) for cell in cells}
     images = data.get(cells[0].run.dataset)
-    if images is None:
+    run = images.run_id(cells[0].run) if images else ""
+    if not run:
         return {"run": "", "state": "missing", "evaluations": len(keys)}
-    run = images.run_id(cells[0].run)
     begun = store.partial_folder(store.run_folder(run)).exists()
     state = "there" if store.has_run(run) else "begun" if begun else "missing"
     missing = sum(not store.has_evaluation(run, key) for key in keys)
@@ -845,6 +857,41 @@ def _plan_row(cells, data, store, sizes, finished, stated):
     cost = _cost(first.run, images, finished, stated)
     return row | cost | ({"bytes": 0} if there else {})
 
+# %% ../nbs/31_study.ipynb #bda8919a
+def _unused(trainings, data, store):
+    "Runs and evaluations with the settings of missing ones, made by other code: their versions"
+    missing, others = set(), []
+    for cells, row in trainings:
+        if row["state"] == "there":
+            keys = [evaluation_identity(cell.evaluation) for cell in cells]
+            asked = {key["settings"] for key in keys
+                     if not store.has_evaluation(row["run"], key["evaluation"])}
+            others += [one for one in store.identities(row["run"]) if one["settings"] in asked]
+        elif row["run"]:
+            missing.add(data[row["dataset"]].identity(cells[0].run)["settings"])
+    others += [one for one in store.identities() if one["settings"] in missing] if missing else []
+    return Counter(one["code"] for one in others)
+
+# %% ../nbs/31_study.ipynb #a3db125c
+def _notes(trainings, data, store, finished):
+    "What a plan says of initial weights, other code and other versions"
+    absent = {cells[0].run.network for cells, _ in trainings
+              if cells[0].run.weights != "none" and initial_weights(cells[0].run) is None}
+    for network in sorted(absent):
+        yield f"the ImageNet weights of {network} are not on this machine: they are fetched first"
+    for code, count in sorted(_unused(trainings, data, store).items()):
+        what = "evaluation" if code.startswith("evaluation") else "run"
+        made = f"{what} with these settings is" if count == 1 else f"{what}s with these settings are"
+        yield f"{count} {made} of other code ({code}): not used"
+    there = [row["run"] for _, row in trainings if row["state"] == "there"]
+    for package in ("torch", "timm"):
+        found = finished.get(f"environment.versions.{package}", pd.Series(dtype=object))
+        found = found[finished["run"].isin(there)].dropna().value_counts().drop(
+            version(package), errors="ignore")
+        for theirs, count in found.items():
+            runs = "1 run was" if count == 1 else f"{count} runs were"
+            yield f"{runs} trained with {package} {theirs}; here is {version(package)}"
+
 # %% ../nbs/31_study.ipynb #a6fd131b
 def _asked(runs):
     "How many trainings each kind of experiment would need if none were shared"
@@ -873,12 +920,14 @@ def plan(
 ) -> Plan:
     "What is there, what is missing, and what that will cost"
     store, data = store or RunStore(), data or {}
-    sizes, finished = _all_sizes(profile, runs, data), _finished_runs(store)
-    rows = [_plan_row(shared, data, store, sizes, finished, crops_per_second)
-            for shared in distinct_trainings(runs).values()]
+    sizes, known = _all_sizes(profile, runs, data), store.list_runs()
+    finished = _with_speed(known)
+    trainings = [(cells, _plan_row(cells, data, store, sizes, finished, crops_per_second))
+                 for cells in distinct_trainings(runs).values()]
     experiments = tuple(dict.fromkeys(cell.table for cell in runs))
-    return Plan(profile.name, experiments, _asked(runs), pd.DataFrame(rows),
-                _pixel_bytes(profile, sizes))
+    rows = pd.DataFrame([row for _, row in trainings])
+    return Plan(profile.name, experiments, _asked(runs), rows,
+                _pixel_bytes(profile, sizes), tuple(_notes(trainings, data, store, known)))
 
 # %% ../nbs/31_study.ipynb #59a3a22e
 def _in_units(value, units):
@@ -949,5 +998,6 @@ def format_plan(
     }
     head = f"{plan.profile}: {', '.join(plan.experiments)}"
     told = [f"  {name:<20} {value}" for name, value in facts.items()]
-    return "\n".join([head, "", _count_table(plan), "", *told,
+    notes = ["", *plan.notes] if plan.notes else []
+    return "\n".join([head, "", _count_table(plan), "", *told, *notes,
                       *(["", _plan_table(plan)] if lines else [])])
