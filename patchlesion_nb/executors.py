@@ -238,7 +238,7 @@ def _worker_count(missing):
     return max(1, min(cores // threads, len(missing)))
 
 # %% ../nbs/32_executors.ipynb #6dc541b7
-_WORKER_IMPORTS = ["patchlesion_nb.training", "patchlesion_nb.evaluation"]
+_WORKER_IMPORTS = ["patchlesion_nb.runs", "patchlesion_nb.training", "patchlesion_nb.evaluation"]
 
 
 def _may_fork_imported():

@@ -627,7 +627,7 @@ def _refuse_twins(profile, cells):
             names = [", ".join(filter(None, (one.row, one.images))) for one in (twin, cell)]
             raise ValueError(f"profile {profile.name}: {names[0]!r} and {names[1]!r} of "
                              f"{cell.table} are one and the same with its values; change the value "
-                             f"in which they should differ, or take {cell.table} off its experiments")
+                             f"that makes them alike, or take {cell.table} off its experiments")
 
 # %% ../nbs/31_study.ipynb #265fa7fd
 def at_checkpoint(
@@ -881,8 +881,8 @@ def _notes(trainings, data, store, finished):
         yield f"the ImageNet weights of {network} are not on this machine: they are fetched first"
     for code, count in sorted(_unused(trainings, data, store).items()):
         what = "evaluation" if code.startswith("evaluation") else "run"
-        made = f"{what} with these settings is" if count == 1 else f"{what}s with these settings are"
-        yield f"{count} {made} of other code ({code}): not used"
+        what += " with these settings is" if count == 1 else "s with these settings are"
+        yield f"{count} {what} of other code ({code}): not used"
     there = [row["run"] for _, row in trainings if row["state"] == "there"]
     for package in ("torch", "timm"):
         found = finished.get(f"environment.versions.{package}", pd.Series(dtype=object))
