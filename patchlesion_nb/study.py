@@ -560,7 +560,8 @@ def _folds_of(profile, experiment, row, asked):
     if row.images.startswith("spc"):
         return (0,)
     elsewhere = profile.other_folds or profile.folds
-    own = profile.folds if experiment == "table_2" else elsewhere
+    every = experiment == "table_2" or row.images == "random_split"
+    own = profile.folds if every else elsewhere
     return tuple(fold for fold in own if fold in asked)
 
 
