@@ -681,7 +681,8 @@ def _missed(table, low, high):
         rows = rows + " (" + table["network"] + ")"
     found = table.drop(columns=["network", "row"])
     found = {name: rows[(low < found[name]) & (found[name] <= high)] for name in found}
-    return "; ".join(f"{name} by {', '.join(by)}" for name, by in found.items() if len(by))
+    return "; ".join(f"{name} by {'every row' if len(by) == len(rows) else ', '.join(by)}"
+                     for name, by in found.items() if len(by))
 
 
 def show_recalls(
