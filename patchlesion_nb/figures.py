@@ -776,7 +776,6 @@ def _grouped_bars(panel, table):
                           color=PALETTE[number % len(PALETTE)])
         panel.bar_label(bars, [f"{count:,}" for count in table[part]], padding=3,
                         fontsize="small")
-    panel.set_xscale("symlog", linthresh=1)
     panel.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 # %% ../nbs/40_figures.ipynb #8014dd39
@@ -790,8 +789,8 @@ def plot_split(
     with _drawing(1, 1, (7, 1.2 + 0.17 * table.size)) as (figure, axes):
         panel = axes[0, 0]
         _grouped_bars(panel, table)
-        panel.set(xlabel="Images (logarithmic)", ylabel="Class",
-                  xlim=(0, 3 * max(table.to_numpy().max(), 1)))
+        panel.set(xlabel="Images", ylabel="Class",
+                  xlim=(0, 1.15 * max(table.to_numpy().max(), 1)))
         panel.set_yticks(range(len(table)), table.index)
         panel.invert_yaxis()
         panel.grid(axis="y", visible=False)

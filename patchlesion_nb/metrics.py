@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['reduce_crops', 'confusion', 'class_recall', 'mc_sensitivity', 'mc_specificity', 'accuracy', 'f1_score', 'auc',
            'score', 'bootstrap_draws', 'bootstrap_lesions', 'PairedTest', 'paired_contrast', 'paired_test',
-           'paired_difference', 'adjust_p', 'sensitivity_at_specificity', 'sensitivity_at_specificity_interval',
+           'paired_difference', 'adjust_p', 'sensitivity_at_specificity', 'sensitivity_at_specificity_draws',
            'reliability_table', 'expected_calibration_error']
 
 # %% ../nbs/23_metrics.ipynb #b7d93795
@@ -394,7 +394,7 @@ def sensitivity_at_specificity(
     return float(np.mean([_sensitivity_at(fold, positive, once, specificity) for fold in folds]))
 
 
-def sensitivity_at_specificity_interval(
+def sensitivity_at_specificity_draws(
     targets: np.ndarray,  # int [n], true class of each image
     probabilities: np.ndarray,  # float [n, C] or [folds, n, C]
     lesion_ids: Sequence[str],  # [n], lesion of each image
@@ -402,14 +402,13 @@ def sensitivity_at_specificity_interval(
     specificity: float = 0.9,  # share of the other images without alarm, 0 to 1
     draws: int = 1000,  # draws of all lesions
     seed: int = 0,  # seed of the draws
-    confidence: float = 0.95,  # share of the draws within the interval, between 0 and 1
-) -> tuple[float, float]:  # low and high end, percent
-    "The interval of the sensitivity at a specificity, resampling lesions"
+) -> np.ndarray:  # float64 [draws], percent
+    "The sensitivity at a specificity (its mean over folds) in each draw of lesions"
     folds, positive = _class_against_rest(targets, probabilities, class_index, specificity)
     lesions = _lesion_numbers(lesion_ids, len(positive))
     weights = _drawn(lesions.max() + 1, draws, seed)[:, lesions]
     drawn = [_sensitivity_at(fold, positive, weights, specificity) for fold in folds]
-    return _middle(np.mean(drawn, axis=0), confidence)
+    return np.mean(drawn, axis=0)
 
 # %% ../nbs/23_metrics.ipynb #181d4dca
 def reliability_table(

@@ -537,12 +537,14 @@ def _write_site(site):
     rows = _site_rows(site)
     states = Counter(row["status"] for row in rows)
     title, told = _newest_provenance(site.folder, rows)
+    behind = [pd.read_csv(path)["run"] for path in site.folder.glob("[!.]*/runs.csv")]
     profiles = sorted(path.parent.name for path in site.folder.parent.glob("[!.]*/index.html")
                       if not site.profile and path.parent != site.folder)
     _navigate(site, rows)
     text = _fill("site.html.j2", profile=site.profile, description=site.description,
                  home=site.home, documentation=_documentation(site), others=profiles,
                  sections=_in_sections(rows), provenance=told, provenance_page=title,
+                 trainings=len(set(chain(*behind))),
                  counts=[(state, states[state]) for state in
                          ("complete", "incomplete", "failed", "absent") if states[state]],
                  version=__version__)

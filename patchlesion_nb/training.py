@@ -7,7 +7,7 @@ __all__ = ['PACKAGES', 'GOLDEN_VARIANTS', 'weighted_cross_entropy', 'learning_ra
            'load_checkpoint', 'PureEpoch', 'PartsOfBatch', 'ScaledLoss', 'StillBackward', 'History', 'Validation',
            'crop_reduction', 'BestNetwork', 'Checkpoint', 'ProgressBar', 'save_network', 'numerics', 'kept_memory',
            'prepare_network', 'configured_network', 'make_learner', 'step_callbacks', 'explained_memory',
-           'memory_advice', 'training_targets', 'train', 'environment', 'golden_run']
+           'memory_advice', 'training_targets', 'train', 'processor', 'environment', 'golden_run']
 
 # %% ../nbs/24_training.ipynb #cefca781
 import ctypes
@@ -698,6 +698,15 @@ def _finish(config, folder, network, state):
 PACKAGES = ("patchlesion", "torch", "torchvision", "timm", "fastai", "numpy", "pandas")
 
 
+def processor() -> str:  # such as "Intel Xeon, x86_64, AVX512"
+    "The processor, and the instruction set that torch computes with: digits depend on it"
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text().splitlines() if told.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    instructions = torch.backends.cpu.get_cpu_capability()
+    return ", ".join([*names[:1], platform.machine(), instructions])
+
+
 def environment(
     config: RunConfig,  # resolved; uses device, seed
     seconds: float,  # time of the training
@@ -712,7 +721,7 @@ def environment(
         "commit": code_commit(),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in PACKAGES},
-        "device": torch.cuda.get_device_name() if cuda else f"{platform.machine()} CPU",
+        "device": torch.cuda.get_device_name() if cuda else processor(),
         "threads": config.threads,
         "seed": config.seed,
         "seconds": round(seconds, 3),
