@@ -6,16 +6,16 @@
 __all__ = ['VERDICTS', 'LEVEL', 'READINGS', 'CLAIMED', 'ASPECTS', 'CLAIMS', 'MARGINS', 'ALIKE', 'SUBSTANTIAL', 'SLIGHTLY_LOWER',
            'SLIGHT_FALL', 'LITTLE_VARIANCE', 'ROUNDING', 'SEVERAL_CROPS', 'INPUT_PARTS', 'CONTROL_PARTS', 'LONGER',
            'LADDER', 'INSTEAD', 'LADDER_PARTS', 'CROP_PARTS', 'SPC_PARTS', 'BALANCING_PARTS', 'METRIC_PARTS', 'COLUMNS',
-           'AGREEMENT_PARTS', 'EXPERIMENTS', 'EFFECTS', 'p_value', 'verdict_of', 'decide', 'gain', 'extra_gain',
-           'same_order', 'spread', 'Part', 'dropout_parts', 'published_test_images', 'binomial_standard_error',
-           'AgreementPart', 'agreement_lines', 'parameter_lines', 'cost_lines', 'consistency_lines', 'parts_for',
-           'ledger', 'training_deviations', 'claim_verdicts', 'published_ledger', 'replicated', 'explain_gain',
-           'ladder_lines', 'explain_balancing']
+           'AGREEMENT_PARTS', 'EXPERIMENTS', 'EFFECTS', 'p_value', 'decide', 'gain', 'extra_gain', 'same_order',
+           'spread', 'Part', 'dropout_parts', 'published_test_images', 'binomial_standard_error', 'agreement_lines',
+           'count_lines', 'consistency_lines', 'parts_for', 'ledger', 'training_deviations', 'claim_verdicts',
+           'published_ledger', 'replicated', 'explain_gain', 'explain_balancing']
 
 # %% ../nbs/33_claims.ipynb #aa977243
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import combinations, product
 from typing import Any
@@ -56,16 +56,10 @@ def p_value(
     return np.minimum(largest, 1)
 
 
-def verdict_of(
-    value: float,  # the contrast
-    p: float,  # of `p_value`, corrected where it must be
-    least: float = -np.inf,  # the part holds above this
-    most: float = np.inf,  # and below this
-) -> str:  # supported, not supported or undecided
+def _verdict(value, p, limits):
     "What a contrast says about a range"
-    if not p < LEVEL:
-        return "undecided"
-    return "supported" if least < value < most else "not supported"
+    inside = limits[0] < value < limits[1]
+    return "undecided" if not p < LEVEL else "supported" if inside else "not supported"
 
 # %% ../nbs/33_claims.ipynb #5083f607
 def decide(
@@ -85,10 +79,9 @@ def _joined(lines, one_is_enough=False):
     there = lines[lines["verdict"] != "not measured"]
     if there.empty:
         return "not measured"
-    outcome = decide(there["verdict"].to_numpy() == "supported", there["p"].to_numpy(),
-                     one_is_enough)
-    verdict = next((name for name, true in zip(("supported", "not supported"), outcome) if true),
-                   "undecided")
+    supported, refuted = decide(there["verdict"].to_numpy() == "supported",
+                                there["p"].to_numpy(), one_is_enough)
+    verdict = "supported" if supported else "not supported" if refuted else "undecided"
     complete = len(there) == len(lines) or (verdict == "supported") == one_is_enough
     return verdict if complete or verdict == "undecided" else "not measured"
 
@@ -180,9 +173,14 @@ class Part:
         return tuple(100 * border / base if base > 0 else np.nan
                      for border in (self.least, self.most))
 
-
+# %% ../nbs/33_claims.ipynb #acaae29a
 def _rows(table, *names):
     return tuple((table, name) for name in names)
+
+
+def _beats(claim, table, one, other, **settings):
+    "A part that one row scores higher than another"
+    return Part(claim, f"{one} beats {other}", _rows(table, one, other), least=0, **settings)
 
 
 def _size(claim, statement, rows, **settings):
@@ -214,22 +212,20 @@ def _best_attention(claim, words, baseline, **settings):
 
 
 INPUT_PARTS = (
-    *(Part(1, f"{one} beats {other}", _rows("table_2", one, other), least=0)
-      for one, other in (("Multi-Crop", "Downsampling"), ("Single-Crop", "Downsampling"),
-                         ("Multi-Crop", "Single-Crop"))),
-    Part(2, "GRU beats Multi-Crop", _rows("table_2", "GRU", "Multi-Crop"), least=0),
+    _beats(1, "table_2", "Multi-Crop", "Downsampling"),
+    _beats(1, "table_2", "Single-Crop", "Downsampling"),
+    _beats(1, "table_2", "Multi-Crop", "Single-Crop"),
+    _beats(2, "table_2", "GRU", "Multi-Crop"),
     _best_attention(3, "Multi-Crop", "Multi-Crop"),
     _best_attention(3, "Multi-Crop by up to 7", "Multi-Crop", most=7 + ROUNDING, aspect="size"),
     _best_attention(4, "GRU", "GRU"),
     _best_attention(4, "GRU substantially", "GRU", least=SUBSTANTIAL, aspect="size", chosen=True),
 )
 CONTROL_PARTS = (
-    Part(2, f"GRU beats its control, {_CONTROL}", _rows("table_2", "GRU", _CONTROL), least=0,
-         aspect="cause"),
-    _best_attention(3, f"its control, {_CONTROL}", _CONTROL, aspect="cause"),
+    _beats(2, "table_2", "GRU", _CONTROL, aspect="cause"),
+    _best_attention(3, _CONTROL, _CONTROL, aspect="cause"),
     _best_attention(4, f"{_CONTROL}, which has no GRU either", _CONTROL, aspect="cause"),
-    *(Part(3, f"{name} beats its control, {_CONTROL}", _rows("table_2", name, _CONTROL), least=0,
-           aspect="more") for name in _PLACEMENTS),
+    *(_beats(3, "table_2", name, _CONTROL, aspect="more") for name in _PLACEMENTS),
 )
 
 # %% ../nbs/33_claims.ipynb #d2cc6294
@@ -249,8 +245,7 @@ LADDER_PARTS = (
     *(Part(3, f"{kind}: {cause}", _rows("extension_controls", *rows), least=0, aspect="more")
       for kind, steps in (("Step", LADDER), ("Instead", INSTEAD))
       for cause, rows in steps.items()),
-    *(Part(3, f"{name} beats Multi-Crop trained on as many crops",
-           _rows("extension_controls", name, LONGER), least=0, aspect="more")
+    *(_beats(3, "extension_controls", name, LONGER, aspect="more")
       for name in (_CONTROL, *_PLACEMENTS)),
 )
 
@@ -259,17 +254,13 @@ _COUNTS = (5, 9, 16)
 _FIVE_OF_SIXTEEN = _rows("table_3", "Attention 5", "Multi-Crop 16")
 
 
-def _gains_at(few, many):
-    return _rows("table_3", f"Attention {few}", f"Multi-Crop {few}",
-                 f"Attention {many}", f"Multi-Crop {many}")
-
-
 CROP_PARTS = (
     _size(5, "Attention 5 is like Multi-Crop 16", _FIVE_OF_SIXTEEN, **_LIKE),
     Part(5, "Attention 5 is 0.2 to 0.5 lower than Multi-Crop 16", _FIVE_OF_SIXTEEN, least=-0.55,
          most=-0.15, aspect="size", readings=("points",)),
-    *(Part(6, f"Attention gains more at 5 crops than at {many}", _gains_at(5, many), extra_gain,
-           least=0) for many in (9, 16)),
+    *(Part(6, f"Attention gains more at 5 crops than at {many}", _rows(
+        "table_3", *(f"{name} {n}" for n in (5, many) for name in ("Attention", "Multi-Crop"))),
+           extra_gain, least=0) for many in (9, 16)),
     _size(6, "Attention 16 is like Attention 9", _rows("table_3", "Attention 16", "Attention 9"),
           **_LIKE),
 )
@@ -292,52 +283,40 @@ SPC_PARTS = (
 _EXPONENTS = tuple(f"k = {k:.2f}" for k in (0.5, 0.75, 1, 1.25, 1.5))
 
 
-def _by(claim, statement, rows, least, most):
+def _by(claim, one, other, least, most):
     "Two parts: better at all, and by an amount"
-    return (Part(claim, statement, rows, least=0),
-            Part(claim, f"{statement} by {f'{least} to' if least != most else 'about'} {most}",
-                 rows, least=least - ROUNDING, most=most + ROUNDING, aspect="size"))
+    better = _beats(claim, "table_5", one, other)
+    words = f"{least} to {most}" if least != most else f"about {most}"
+    return (better, replace(better, statement=f"{better.statement} by {words}", aspect="size",
+                            least=least - ROUNDING, most=most + ROUNDING))
 
-
-_BALANCED = _rows("table_5", "Balanced Batches", "No Balancing")
-_WEIGHTED = _rows("table_5", "Loss Weighting", "No Balancing")
-_BEYOND_BATCHES = _rows("table_5", "Loss Weighting", "Balanced Batches")
-_GUIDED = _rows("table_5", "Diag. Weighting", "Loss Weighting")
 
 BALANCING_PARTS = (
     Part(10, "Oversampling does not beat No Balancing",
          _rows("table_5", "Oversampling", "No Balancing"), most=0),
-    *_by(11, "Balanced Batches beat No Balancing", _BALANCED, 5, 8),
-    *_by(12, "Loss Weighting beats No Balancing", _WEIGHTED, 10, 10),
-    *_by(12, "Loss Weighting beats Balanced Batches", _BEYOND_BATCHES, 2, 4),
-    *_by(13, "Diag. Weighting beats Loss Weighting", _GUIDED, 3, 3),
-    Part(12, "Loss Weighting beats Oversampling",
-         _rows("table_5", "Loss Weighting", "Oversampling"), least=0, aspect="cause"),
+    *_by(11, "Balanced Batches", "No Balancing", 5, 8),
+    *_by(12, "Loss Weighting", "No Balancing", 10, 10),
+    *_by(12, "Loss Weighting", "Balanced Batches", 2, 4),
+    _beats(12, "table_5", "Loss Weighting", "Oversampling", aspect="cause"),
+    *_by(13, "Diag. Weighting", "Loss Weighting", 3, 3),
     *(Part(14, f"Diag. Weighting beats {name}", (("table_5", "Diag. Weighting"), ("table_6", name)),
            least=0) for name in _EXPONENTS),
-    Part(14, "Sensitivity rises up to k = 1", _rows("table_6", "k = 1.00", "k = 0.50"), least=0),
-    _size(14, "Sensitivity at k = 1.5 is like at 1", _rows("table_6", "k = 1.50", "k = 1.00"),
-          **_LIKE),
-    Part(14, "F1 at k = 1.5 is lower than at 1", _rows("table_6", "k = 1.50", "k = 1.00"),
+    _beats(14, "table_6", "k = 1.00", "k = 0.50"),
+    _size(14, "k = 1.50 is like k = 1.00", _rows("table_6", "k = 1.50", "k = 1.00"), **_LIKE),
+    Part(14, "k = 1.50 has a lower F1 than k = 1.00", _rows("table_6", "k = 1.50", "k = 1.00"),
          most=0, metric="f1"),
 )
 
 # %% ../nbs/33_claims.ipynb #691315ad
-_TABLE_ROWS = {
-    "table_2": ("Downsampling", "Single-Crop", "Multi-Crop", "GRU", *_PLACEMENTS),
-    "table_3": tuple(f"{name} {n}" for name in ("Multi-Crop", "Attention") for n in _COUNTS),
-    "table_4": ("Multi-Crop", "GRU", "Attention"),
-    "table_5": ("No Balancing", "Oversampling", "Balanced Batches", "Loss Weighting",
-                "Diag. Weighting"),
-    "table_6": _EXPONENTS,
-}
 _OTHER_METRICS = {"f1": "F1", "mc_specificity": "specificity"}
-_PRINTED = dict(zip(_TABLE_ROWS, ("Table II", "Table III", "Table IV", "Table V", "Table VI")))
+_PRINTED = {"table_2": "Table II", "table_3": "Table III", "table_4": "Table IV",
+            "table_5": "Table V", "table_6": "Table VI"}
+_PRINTED_ROWS = published().groupby("table")["row"].unique()
 
 METRIC_PARTS = (
-    *(_size(15, f"Specificity varies little in {_PRINTED[table]}", _rows(table, *names),
+    *(_size(15, f"Specificity varies little in {name}", _rows(table, *_PRINTED_ROWS[table]),
             contrast=spread, most=LITTLE_VARIANCE, metric="mc_specificity")
-      for table, names in _TABLE_ROWS.items()),
+      for table, name in _PRINTED.items()),
     *(_size(16, f"{one} loses no {label} on {other}", _rows(table, one, other), least=-ALIKE,
             metric=metric)
       for metric, label in _OTHER_METRICS.items()
@@ -374,12 +353,11 @@ _TEST_SHARE = {"HAM": 1 / 4, "SPC": 395 / 1011}  # paper, II-A
 
 def published_test_images(
     dataset: str,  # HAM or SPC
-    paper: pd.DataFrame | None = None,  # of `published`; None: read it
 ) -> np.ndarray:  # float [C], of the classes that have any
     "Test images of each class, from Table I"
     if dataset not in _TEST_SHARE:
         raise ValueError(f"dataset {dataset!r}: expected {' or '.join(_TEST_SHARE)}.")
-    paper = published() if paper is None else paper
+    paper = published()
     counts = paper[(paper["table"] == "table_1") & (paper["dataset"] == dataset)]["mean"]
     return _TEST_SHARE[dataset] * counts[counts > 0].to_numpy()
 
@@ -405,19 +383,15 @@ class _Published:
     def __init__(self, paper, draws):
         there = paper[~paper["missing"] & (paper["table"] != "table_1")]
         keys = there[["network", "table", "row", "metric"]].itertuples(index=False, name=None)
-        self.cells = dict(zip(keys, zip(there["mean"], there["dataset"])))
-        self.images = {name: published_test_images(name, paper) for name in _TEST_SHARE}
-        self.draws, self.known = draws, {}
+        images = {name: published_test_images(name) for name in _TEST_SHARE}
+        self.cells = {key: self._score(key, mean, images[dataset], draws) for key, mean, dataset
+                      in zip(keys, there["mean"], there["dataset"])}
 
-    def score(self, key):
+    def _score(self, key, mean, images, draws):
         "One printed score as [1 + draws]"
-        if key not in self.known:
-            mean, dataset = self.cells[key]
-            error = binomial_standard_error(key[-1], mean, self.images[dataset])
-            random = np.random.default_rng(crc32(" ".join(key).encode()))
-            drawn = random.normal(mean, error, self.draws).clip(0, 100)
-            self.known[key] = np.append(mean, drawn)
-        return self.known[key]
+        random = np.random.default_rng(crc32(" ".join(key).encode()))
+        drawn = random.normal(mean, binomial_standard_error(key[-1], mean, images), draws)
+        return np.append(mean, drawn.clip(0, 100))
 
     def scores(self, part, network):
         "Scores [rows, 1 + draws], None where one is not printed; and the figures as printed"
@@ -426,7 +400,7 @@ class _Published:
         figures = [f"{self.cells[key][0]:.1f}" if found else "?" for key, found in zip(keys, there)]
         if not all(there):
             return None, ", ".join(figures) if any(there) and part.aspect in CLAIMED else ""
-        return np.stack([self.score(key) for key in keys]), ", ".join(figures)
+        return np.stack([self.cells[key] for key in keys]), ", ".join(figures)
 
 # %% ../nbs/33_claims.ipynb #1f705d8e
 def _interval(part, scores, relative):
@@ -437,21 +411,21 @@ def _interval(part, scores, relative):
 
 def _best_and_last(part, scores):
     "Places of the rows that are compared"
-    if not part.best:
-        return list(range(len(scores)))
-    return [int(scores[:-1, 0].argmax()), len(scores) - 1]
+    *candidates, last = range(len(scores))
+    return [int(scores[:-1, 0].argmax()), last] if part.best else [*candidates, last]
 
 
 def _published_columns(printed, part, network, relative):
     "What a line says about the published figures"
     scores, figures = printed.scores(part, network)
     if scores is None:
-        return {"published": figures, "published_contrast": np.nan, "published_alone": ""}
+        return {"published": figures}
     scores = scores[_best_and_last(part, scores)]
-    (value, low, high), limits = _interval(part, scores, relative), part.range(scores, relative)
-    p = min(1, part.picked_from * p_value(value, low, high, *limits))
+    value, *ends = _interval(part, scores, relative)
+    limits = part.range(scores, relative)
+    p = min(1, part.picked_from * p_value(value, *ends, *limits))
     return {"published": figures, "published_contrast": value, "published_p": p,
-            "published_alone": verdict_of(value, p, *limits)}
+            "published_alone": _verdict(value, p, limits)}
 
 # %% ../nbs/33_claims.ipynb #2bef47f4
 @dataclass
@@ -467,19 +441,6 @@ class _Runs:
         for one in self.predictions:
             runs = self.found.setdefault((one.network, (one.table, one.row)), {})
             runs[one.fold, getattr(one, "seed", 0)] = one
-
-    def rows(self, network, table):
-        "Names of the rows that there are"
-        return [row for label, (name, row) in self.found if (label, name) == (network, table)]
-
-    def shared(self, network, rows):
-        "Folds and seeds that all rows have"
-        return tuple(sorted(set.intersection(
-            *(set(self.found.get((network, row), ())) for row in rows))))
-
-    def dataset(self, network, row):
-        "On which test set a row is scored; None where there is no prediction"
-        return next((one.dataset for one in self.found.get((network, row), {}).values()), None)
 
     def lesions_of(self, prediction):
         "The lesion of each image of a prediction"
@@ -497,28 +458,29 @@ class _Scores(_Runs):
     seed: int = 0
     f1: str = "weighted"
 
-    def score(self, network, row, runs, metric, shift):
-        "One row as [1 + draws]: the mean over its runs, as observed and in each draw"
-        key = (network, row, runs, metric, shift)
-        if key not in self.known:
-            chosen = [self.found[network, row][run] for run in runs]
-            self.known[key] = self._score(chosen, metric, self.seed + shift)
-        return self.known[key]
-
-    def _score(self, chosen, metric, seed):
+    def each(self, chosen, metric):
+        "The score of each of the trainings of a row: [trainings]"
         first = chosen[0]
         for other in chosen:
             if not np.array_equal(other.positions, first.positions):
                 raise ValueError(f"{other.row} ({other.network}): fold {other.fold} was tested on "
                                  f"other images than fold {first.fold}; expected the same.")
-        metric = self._metric(metric)
         predicted = np.stack([one.predicted for one in chosen])
-        classes = first.probabilities.shape[1]
-        drawn = bootstrap_draws(first.targets, predicted, self.lesions_of(first), classes, metric,
-                                self.draws, seed)
-        return np.append(metric(confusion(first.targets, predicted, classes)).mean(), drawn)
+        return metric(confusion(first.targets, predicted, first.probabilities.shape[1]))
 
-    def _metric(self, name):
+    def score(self, network, row, runs, metric, shift):
+        "One row as [1 + draws]: the mean over its runs, as observed and in each draw"
+        key = (network, row, runs, metric, shift)
+        if key not in self.known:
+            chosen, of_metric = [self.found[network, row][run] for run in runs], self.metric(metric)
+            observed, first = self.each(chosen, of_metric).mean(), chosen[0]
+            drawn = bootstrap_draws(
+                first.targets, np.stack([one.predicted for one in chosen]), self.lesions_of(first),
+                first.probabilities.shape[1], of_metric, self.draws, self.seed + shift)
+            self.known[key] = np.append(observed, drawn)
+        return self.known[key]
+
+    def metric(self, name):
         "The function of a metric"
         return {"mc_sensitivity": mc_sensitivity, "mc_specificity": mc_specificity,
                 "f1": partial(f1_score, average=self.f1)}[name]
@@ -528,7 +490,7 @@ class _Scores(_Runs):
         key = (network, metric)
         if key not in self.known:
             asked = {row for part in parts_for() for row in part.rows}
-            rows = {tuple(self._single(one, metric) for one in runs.values())
+            rows = {tuple(self.each(list(runs.values()), self.metric(metric)))
                     for (label, row), runs in self.found.items()
                     if label == network and row in asked and len(runs) > 1}
             freedom = sum(len(values) - 1 for values in rows)
@@ -536,33 +498,27 @@ class _Scores(_Runs):
             self.known[key] = (np.sqrt(squares / freedom), freedom) if freedom else None
         return self.known[key]
 
-    def _single(self, one, metric):
-        "The score of one training"
-        table = confusion(one.targets, one.predicted, one.probabilities.shape[1])
-        return float(self._metric(metric)(table))
-
     def rarest(self, prediction):
         "Lesions of the class that has the fewest, in the test set of a prediction"
         name = prediction.dataset
         if name not in self.known:
-            pairs = pd.DataFrame({"target": prediction.targets,
-                                  "lesion": self.lesions_of(prediction)}).drop_duplicates()
-            self.known[name] = int(pairs["target"].value_counts().min())
+            pairs = set(zip(prediction.targets, self.lesions_of(prediction)))
+            self.known[name] = min(Counter(target for target, _ in pairs).values())
         return self.known[name]
 
 # %% ../nbs/33_claims.ipynb #5a52aceb
 def _own_scores(scores, network, rows, metric):
     "Scores [rows, 1 + draws], the number of runs of each row, lesions of the rarest class"
-    groups = {}
-    for row in rows:
-        groups.setdefault(scores.dataset(network, row), []).append(row)
-    runs = {row: scores.shared(network, group) for group in groups.values() for row in group}
-    if not all(runs.values()):
+    found = [scores.found.get((network, row), {}) for row in rows]
+    sets = [next((run.dataset for run in one.values()), None) for one in found]
+    runs = [sorted(set.intersection(*(set(other) for other, its in zip(found, sets) if its == one)))
+            for one in sets]
+    if not all(runs):
         return None, [0], 0
-    stacked = [scores.score(network, row, runs[row], metric,
-                            list(groups).index(scores.dataset(network, row))) for row in rows]
-    rarest = min(scores.rarest(scores.found[network, row][runs[row][0]]) for row in rows)
-    return np.stack(stacked), [len(runs[row]) for row in rows], rarest
+    stacked = [scores.score(network, row, tuple(shared), metric, sets.index(one))
+               for row, shared, one in zip(rows, runs, sets)]
+    rarest = min(scores.rarest(one[shared[0]]) for one, shared in zip(found, runs))
+    return np.stack(stacked), list(map(len, runs)), rarest
 
 # %% ../nbs/33_claims.ipynb #3ee736d4
 def _retrained(scores, part, network, values, runs, relative):
@@ -586,9 +542,9 @@ COLUMNS = (
 
 
 def _range_in_words(least, most):
-    if np.isinf(most):
-        return f"above {least:.3g}"
-    return f"below {most:.3g}" if np.isinf(least) else f"{least:.3g} to {most:.3g}"
+    if np.isinf(most) or np.isinf(least):
+        return f"above {least:.3g}" if np.isinf(most) else f"below {most:.3g}"
+    return f"{least:.3g} to {most:.3g}"
 
 
 def _line(part, network, reading, **columns):
@@ -602,40 +558,33 @@ def _line(part, network, reading, **columns):
         "reading": reading, "network": network, "runs": 0,
         "claimed": _range_in_words(part.least, part.most) + points} | columns
 
-
+# %% ../nbs/33_claims.ipynb #1e55b0a3
 def _judged(value, ends, limits, wider=(np.nan, np.nan, np.nan), picked_from=1):
     "The columns of a contrast with its intervals: over lesions, and over lesions and trainings"
     alone = min(1, picked_from * p_value(value, *ends, *limits))
-    both = 1.0
-    if not np.isnan(wider[0]):
-        both = min(1, picked_from * p_value(value, *wider[:2], *limits, wider[2]))
+    both = 1.0 if np.isnan(wider[0]) else min(
+        1, picked_from * p_value(value, *wider[:2], *limits, wider[2]))
     return {"ours": value, "low": ends[0], "high": ends[1], "low_retrained": wider[0],
-            "high_retrained": wider[1], "lesions_alone": verdict_of(value, alone, *limits),
-            "verdict": verdict_of(value, max(alone, both), *limits), "p": max(alone, both),
+            "high_retrained": wider[1], "lesions_alone": _verdict(value, alone, limits),
+            "verdict": _verdict(value, max(alone, both), limits), "p": max(alone, both),
             "claimed": _range_in_words(*limits)}, alone
 
-# %% ../nbs/33_claims.ipynb #1e55b0a3
+# %% ../nbs/33_claims.ipynb #d2678a46
 def _more_lesions(p, rarest):
     "How many lesions would decide, in words"
-    if p >= 1:
+    if p > 0.99:
         return "no number of lesions: the contrast lies on the border"
     needed = int(np.ceil((norm.isf(LEVEL / 2) / norm.isf(p / 2)) ** 2 * rarest))
-    needed = f"about {needed:,}" if needed < 1_000_000 else "more than a million"
-    return f"{needed} test lesions of the rarest class, instead of {rarest}"
-
-
-def _missing(scores, part, network):
-    "The rows of a part that have no prediction"
-    missing = [f"{name} ({table})" for table, name in part.rows
-               if (network, (table, name)) not in scores.found]
-    return "missing: " + (", ".join(missing) or "a fold that all rows share")
+    return f"about {needed:,} test lesions of the rarest class, instead of {rarest}"
 
 
 def _own_columns(scores, part, network, relative):
     "What a line says about ours"
     values, _, _ = _own_scores(scores, network, part.rows, part.metric)
     if values is None:
-        return {"to_decide": _missing(scores, part, network)}
+        missing = [f"{row} ({table})" for table, row in part.rows
+                   if (network, (table, row)) not in scores.found]
+        return {"to_decide": f"missing: {', '.join(missing) or 'a fold that all rows share'}"}
     rows = [part.rows[place] for place in _best_and_last(part, values)]
     values, runs, rarest = _own_scores(scores, network, rows, part.metric)
     _, *ends = value, low, high = _interval(part, values, relative)
@@ -651,17 +600,8 @@ def _own_columns(scores, part, network, relative):
     return told | {"runs": min(runs), "best": rows[0][1] * part.best, "to_decide": words}
 
 # %% ../nbs/33_claims.ipynb #a9899aa3
-@dataclass(frozen=True)
-class AgreementPart(Part):
-    "A part of claim 9: one line of the table of agreement, and the range in which it holds"
-
-    measure: str = "rank_correlation"
-    source: str = "trained"
-
-
 def _agrees(statement, measure, source="trained", least=0.0, aspect="direction"):
-    return AgreementPart(9, statement, (), least=least, measure=measure, source=source,
-                         aspect=aspect)
+    return Part(9, statement, (("figure_4", source),), least=least, metric=measure, aspect=aspect)
 
 
 AGREEMENT_PARTS = (
@@ -689,8 +629,9 @@ def agreement_lines(
         for row in agreement.to_dict("records")}
     lines = []
     for network, part in product(networks, AGREEMENT_PARTS):
-        value, *ends = known.get((network, part.measure, part.source), (np.nan,) * 3)
-        columns = {"to_decide": f"missing: {part.measure}, {part.source} (figure_4)"}
+        source = part.rows[0][1]
+        value, *ends = known.get((network, part.metric, source), (np.nan,) * 3)
+        columns = {"to_decide": f"missing: {part.metric}, {source} (figure_4)"}
         if not np.isnan(value):
             columns, _ = _judged(value, ends, (part.least, part.most))
             columns["to_decide"] = "a second training: how far trainings differ is not known"
@@ -707,37 +648,29 @@ def _counted(part, network, reading, value, **columns):
     return _line(part, network, reading, **columns)
 
 
-def parameter_lines(
+def count_lines(
     parameters: Mapping[str, tuple[int, int]] | None,  # network: without attention, and with
     networks: Sequence[str],  # labels that have a line, counted or not
-) -> list[dict[str, Any]]:  # lines of the ledger, one a network
-    "Claim 17: what attention adds to a network"
-    parameters, lines, of_paper = parameters or {}, [], set(published()["network"])
+) -> list[dict[str, Any]]:  # lines of the ledger
+    "Claim 17, what attention adds to a network, and the cost in claim 5"
+    of_paper, parameters, lines = published(), parameters or {}, []
     for network in dict.fromkeys([*networks, *parameters]):
         part = Part(17, CLAIMS[17], (), least=10**-3.5, most=10**-2.5,
-                    aspect="size" if network in of_paper else "more")
-        if network not in parameters:
-            lines.append(_line(part, network, "percent",
-                               to_decide="missing: the numbers of parameters"))
-            continue
-        without, with_attention = parameters[network]
-        lines.append(_counted(part, network, "percent", 100 * (with_attention / without - 1),
-                              published="0.001", published_contrast=0.001))
-    return lines
-
-
-def cost_lines(
-    networks: Sequence[str],  # labels
-) -> list[dict[str, Any]]:  # lines of the ledger, one a network and reading
-    "Claim 5: the crops of Attention 5, in percent of those of Multi-Crop 16"
+                    aspect="size" if network in set(of_paper["network"]) else "more")
+        line = _line(part, network, "percent", to_decide="missing: the numbers of parameters")
+        if network in parameters:
+            without, with_attention = parameters[network]
+            line = _counted(part, network, "percent", 100 * (with_attention / without - 1),
+                            published="0.001", published_contrast=0.001)
+        lines.append(line)
     part = Part(5, "Attention 5 has a third of the cost of Multi-Crop 16 (percent of its crops)",
                 (), least=100 * 7 / 24, most=100 * 5 / 12, aspect="size")
-    crops = published().query("table == 'table_3'").groupby("row")["crops"].first()
+    crops = of_paper[of_paper["table"] == "table_3"].groupby("row")["crops"].first()
     few, many = (float(crops[name]) for _, name in _FIVE_OF_SIXTEEN)
     figures = {"published": f"{few:.0f}, {many:.0f}", "published_contrast": 100 * few / many,
                "published_alone": "supported", "published_p": 0.0}
-    return [_counted(part, network, reading, 100 * few / many, **figures)
-            for network in networks for reading in READINGS]
+    return lines + [_counted(part, network, reading, 100 * few / many, **figures)
+                    for network in networks for reading in READINGS]
 
 # %% ../nbs/33_claims.ipynb #d3933edc
 def _consistency(part, reading, lines):
@@ -772,16 +705,16 @@ EXPERIMENTS = ("table_2", "table_3", "table_4", "table_5", "table_6", "figure_5"
 
 def parts_for(
     dropout_rows: Sequence[str] = (),  # names of the rows of figure_5 that there are
-) -> tuple[Part, ...]:  # in the order of the claims and aspects
+) -> tuple[Part, ...]:
     "Every part that predictions can decide"
-    parts = (*INPUT_PARTS, *CONTROL_PARTS, *LADDER_PARTS, *CROP_PARTS, *SPC_PARTS,
-             *dropout_parts(dropout_rows), *BALANCING_PARTS, *METRIC_PARTS)
-    return tuple(sorted(parts, key=lambda part: (part.claim, ASPECTS.index(part.aspect))))
+    return (*INPUT_PARTS, *CONTROL_PARTS, *LADDER_PARTS, *CROP_PARTS, *SPC_PARTS,
+            *dropout_parts(dropout_rows), *BALANCING_PARTS, *METRIC_PARTS)
 
 
 def _part_lines(network, beside, scores, printed, everywhere):
     "The lines of one network: all parts, in their readings"
-    dropout_rows = scores.rows(network, "figure_5")
+    dropout_rows = [row for label, (table, row) in scores.found
+                    if (label, table) == (network, "figure_5")]
     parts = [part for part in parts_for(dropout_rows)
              if part.claim != 8 or dropout_rows or not everywhere]
     return [_line(part, network, reading,
@@ -801,17 +734,16 @@ def ledger(
     f1: str = "weighted",  # average of F1, as `f1_score` takes it
 ) -> pd.DataFrame:  # one line a part, network and reading; columns as above
     "Every claim, with what was published, what was found, and the verdict"
-    paper = published()
+    printed = _Published(published(), draws)
     if networks is None:
-        shown = set(paper["network"])
+        shown = {key[0] for key in printed.cells}
         networks = {p.network: p.network if p.network in shown else "" for p in predictions}
-    printed = _Published(paper, draws)
     scores = _Scores(predictions, lesions, draws=draws, seed=seed, f1=f1)
     curve = any(prediction.table == "figure_5" for prediction in predictions)
     lines = [line for network, beside in networks.items()
              for line in _part_lines(network, beside, scores, printed, curve)]
     lines += agreement_lines(agreement, list(networks))
-    lines += parameter_lines(parameters, list(networks)) + cost_lines(networks)
+    lines += count_lines(parameters, list(networks))
     told = pd.DataFrame(lines, columns=list(COLUMNS))
     told = pd.concat([told, pd.DataFrame(consistency_lines(told))], ignore_index=True)
     place = told["aspect"].map(ASPECTS.index)
@@ -819,25 +751,20 @@ def ledger(
         ["claim", "place"], kind="stable", ignore_index=True).drop(columns="place")
 
 # %% ../nbs/33_claims.ipynb #04271b6a
-_ONE_IS_ENOUGH = (10,)
-
-# %% ../nbs/33_claims.ipynb #493a7f49
 def training_deviations(
     predictions: Sequence,  # as `ledger` takes them
     f1: str = "weighted",  # average of F1, as `f1_score` takes it
 ) -> pd.DataFrame:  # network, metric, deviation, freedom; rows with one training count for nothing
     "How far the trainings of one row differ, in points"
-    scores = _Scores(predictions, {}, f1=f1)
-    names = {"mc_sensitivity": "MC-sensitivity", "mc_specificity": "MC-specificity", "f1": "F1"}
-    found = [(network, name, scores.deviation(network, metric)) for metric, name in names.items()
-             for network in dict.fromkeys(one.network for one in predictions)]
-    return pd.DataFrame([(network, name, *spread) for network, name, spread in found if spread],
-                        columns=["network", "metric", "deviation", "freedom"])
+    scores, networks = _Scores(predictions, {}, f1=f1), {one.network: 0 for one in predictions}
+    found = [(network, metric, *(scores.deviation(network, metric) or (np.nan, 0)))
+             for network, metric in product(networks, ("mc_sensitivity", *_OTHER_METRICS))]
+    return pd.DataFrame(found, columns=["network", "metric", "deviation", "freedom"]).dropna()
 
-# %% ../nbs/33_claims.ipynb #18482507
+# %% ../nbs/33_claims.ipynb #493a7f49
 def _by_reading(lines, aspect):
     "The verdict on an aspect in each reading, or nothing where no line asks it"
-    either = lines["claim"].iloc[0] in _ONE_IS_ENOUGH
+    either = lines["claim"].iloc[0] == 10
     chosen = [lines[(lines["aspect"] == aspect) & lines["reading"].isin(names)]
               for names in (("points", "as measured"), ("percent",))]
     return [_joined(one, either) if len(one) else "" for one in chosen]
@@ -851,16 +778,14 @@ def _in_both(verdicts):
 
 def _lasting(lines):
     "What of the verdicts over lesions alone does another training leave?"
-    there = lines[lines["lesions_alone"].isin(["supported", "not supported"])]
+    there = lines[lines["lesions_alone"].str.endswith("supported")]
     there = there[there["reading"] != "percent"]
-    if there.empty:
-        return ""
     if there["low_retrained"].isna().all():
-        return "not known"
+        return "not known" * (len(there) > 0)
     stays = int((there["verdict"] == there["lesions_alone"]).sum())
     return "holds" if stays == len(there) else f"{stays} of {len(there)} hold"
 
-
+# %% ../nbs/33_claims.ipynb #18482507
 def _named(lines):
     "Statements, each with its contrasts in points"
     told = []
@@ -910,10 +835,8 @@ def published_ledger(
               **_published_columns(printed, part, network, reading == "percent"))
         for part in parts_for() if part.aspect in CLAIMED
         for reading in part.readings for network in networks]
-    told = pd.DataFrame(lines + cost_lines(networks)).query("published != ''")
-    return told.sort_values("claim", kind="stable", ignore_index=True)[[
-        "claim", "statement", "aspect", "reading", "network", "claimed", "published",
-        "published_contrast", "published_alone", "published_p"]]
+    told = pd.DataFrame(lines + count_lines(None, networks)).query("published != ''")
+    return told.sort_values("claim", kind="stable", ignore_index=True)[list(COLUMNS[:10])]
 
 # %% ../nbs/33_claims.ipynb #28f9fdfe
 EFFECTS = {
@@ -945,19 +868,17 @@ def replicated(
                 lines.append((effect, network, name, runs[0], difference, low, high, beyond))
     told = pd.DataFrame(lines, columns=["effect", "network", "dataset", "runs", "difference",
                                         "low", "high", "beyond_zero"])
-    return told.assign(agree=_agreement_of_seeds(told))
+    words = {key: _agreement(same) for key, same in told.groupby(["effect", "network"])}
+    return told.assign(agree=[words[key] for key in zip(told["effect"], told["network"])])
 
-
-def _agreement_of_seeds(told):
-    "Do all intervals exclude zero on one side, or do at least the signs agree? for each line"
-    words = []
-    for effect, network in zip(told["effect"], told["network"]):
-        same = told[(told["effect"] == effect) & (told["network"] == network)]
-        agreed = set(same["beyond_zero"]) in ({"above"}, {"below"})
-        signs = abs(np.sign(same["difference"]).sum()) == len(same)
-        words.append("too few seeds" if len(same) < 3 else
-                     "yes" if agreed else "in sign only" if signs else "no")
-    return words
+# %% ../nbs/33_claims.ipynb #859a5a4d
+def _agreement(same):
+    "Do all intervals exclude zero on one side, or do at least the signs agree?"
+    if len(same) < 3:
+        return "too few seeds"
+    if set(same["beyond_zero"]) in ({"above"}, {"below"}):
+        return "yes"
+    return "in sign only" if abs(np.sign(same["difference"]).sum()) == len(same) else "no"
 
 # %% ../nbs/33_claims.ipynb #6ce3b7b4
 _ADDS = {"supported": "attention itself adds something",
@@ -986,8 +907,7 @@ def _chosen(lines, network, statements):
 
 def _basis(chosen):
     "On how many trainings the contrasts stand"
-    runs = int(chosen["runs"].min())
-    known = chosen["low_retrained"].notna().all()
+    runs, known = int(chosen["runs"].min()), chosen["low_retrained"].notna().all()
     return f" Each row has {runs} training{'s' * (runs > 1)}" + (
         "." if known else ", and how far trainings differ is not known: nothing is decided.")
 
@@ -998,7 +918,7 @@ def explain_gain(
 ) -> str:  # a few sentences; what is missing, if the ladder is not complete
     "What of the gain over Multi-Crop comes with which step, and what longer training brings"
     longer = "Instead: as many single crops, in longer training"
-    beaten = "Initial Attention beats Multi-Crop trained on as many crops"
+    beaten = f"Initial Attention beats {LONGER}"
     names = [f"Step: {cause}" for cause in LADDER]
     chosen, missing = _chosen(lines, network, [*names, longer, beaten])
     if missing:
@@ -1014,24 +934,10 @@ def explain_gain(
             f"(Initial Attention minus this: {_step(chosen.loc[beaten])}). Attention trained for "
             f"as many steps was not tried.{_basis(chosen)}")
 
-# %% ../nbs/33_claims.ipynb #5e2103f5
-def ladder_lines(
-    predictions: Sequence,  # of extension_controls; other tables' rows tell how trainings vary
-    lesions: Mapping[str, Sequence[str]],  # data set: lesion of each image, by position
-    networks: Sequence[str],  # labels
-    draws: int = 1000,  # draws of all lesions
-    seed: int = 0,  # seed of the draws
-) -> pd.DataFrame:  # lines of the ledger, in points
-    "What `explain_gain` needs, without the rest of the ledger"
-    scores = _Scores(predictions, lesions, draws=draws, seed=seed)
-    return pd.DataFrame([
-        _line(part, network, "points", **_own_columns(scores, part, network, False))
-        for network in networks for part in LADDER_PARTS])
-
 # %% ../nbs/33_claims.ipynb #b2de1b93
-_BALANCING_STEPS = (
+_BALANCING_STEPS = [
     "Loss Weighting beats No Balancing", "Loss Weighting beats Oversampling",
-    "Loss Weighting beats Balanced Batches", "Diag. Weighting beats Loss Weighting")
+    "Loss Weighting beats Balanced Batches", "Diag. Weighting beats Loss Weighting"]
 
 
 def explain_balancing(
@@ -1039,7 +945,7 @@ def explain_balancing(
     network: str,  # label
 ) -> str:  # a few sentences; what is missing, if a row of Table V is
     "How far loss weighting lies above the other ways of balancing, and diagnosis guidance above it"
-    chosen, missing = _chosen(lines, network, list(_BALANCING_STEPS))
+    chosen, missing = _chosen(lines, network, _BALANCING_STEPS)
     if missing:
         return f"{network}: Table V is not complete; {missing}."
     told = [f"“{line.Index}” {_step(line)}, {line.verdict}" for line in chosen.itertuples()]
