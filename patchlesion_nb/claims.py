@@ -8,8 +8,8 @@ __all__ = ['VERDICTS', 'LEVEL', 'READINGS', 'CLAIMED', 'ASPECTS', 'CLAIMS', 'MAR
            'LADDER', 'INSTEAD', 'LADDER_PARTS', 'CROP_PARTS', 'SPC_PARTS', 'BALANCING_PARTS', 'METRIC_PARTS', 'COLUMNS',
            'AGREEMENT_PARTS', 'EXPERIMENTS', 'EFFECTS', 'p_value', 'decide', 'gain', 'extra_gain', 'same_order',
            'spread', 'Part', 'dropout_parts', 'published_test_images', 'binomial_standard_error', 'agreement_lines',
-           'count_lines', 'consistency_lines', 'parts_for', 'ledger', 'training_deviations', 'claim_verdicts',
-           'published_ledger', 'replicated', 'explain_gain', 'explain_balancing']
+           'count_lines', 'consistency_lines', 'parts_for', 'ledger', 'claim_verdicts', 'published_ledger',
+           'replicated', 'explain_gain', 'explain_balancing']
 
 # %% ../nbs/33_claims.ipynb #aa977243
 import re
@@ -26,7 +26,8 @@ import pandas as pd
 from scipy.stats import norm, t
 
 from .metrics import (
-    bootstrap_draws, confusion, f1_score, mc_sensitivity, mc_specificity, paired_contrast)
+    PairedTest, bootstrap_draws, confusion, f1_score, mc_sensitivity, mc_specificity,
+    paired_contrast, retrained_draws)
 from .study import published
 
 # %% ../nbs/33_claims.ipynb #1b0116cb
@@ -60,6 +61,17 @@ def _verdict(value, p, limits):
     "What a contrast says about a range"
     inside = limits[0] < value < limits[1]
     return "undecided" if not p < LEVEL else "supported" if inside else "not supported"
+
+# %% ../nbs/33_claims.ipynb #c240030a
+def _judged(test, limits, picked_from=1, freedom=np.inf):
+    "A contrast with its intervals, over lesions, and over lesions and trainings, on a range"
+    alone = min(1, picked_from * p_value(*test[:3], *limits))
+    wider = (test.difference, test.retrained_low, test.retrained_high)
+    both = 1.0 if np.isnan(wider[1]) else min(1, picked_from * p_value(*wider, *limits, freedom))
+    return {"ours": test.difference, "low": test.low, "high": test.high, "lesions_p": alone,
+            "retrained_low": wider[1], "retrained_high": wider[2], "p": max(alone, both),
+            "lesions_alone": _verdict(test.difference, alone, limits),
+            "verdict": _verdict(test.difference, max(alone, both), limits)}
 
 # %% ../nbs/33_claims.ipynb #5083f607
 def decide(
@@ -403,10 +415,11 @@ class _Published:
         return np.stack([self.cells[key] for key in keys]), ", ".join(figures)
 
 # %% ../nbs/33_claims.ipynb #1f705d8e
-def _interval(part, scores, relative):
-    "The contrast of scores [rows, 1 + draws]: value, low and high end"
-    contrast = part.contrast(scores, relative)
-    return paired_contrast(contrast[0], contrast[1:])[:3]
+def _tested(part, scores, relative, again=None):
+    "The contrast of scores [rows, 1 + draws], and of draws with training: value and intervals"
+    values = part.contrast(scores, relative)
+    retrained = None if again is None else part.contrast(again, relative)[1:]
+    return paired_contrast(values[0], values[1:], retrained=retrained)
 
 
 def _best_and_last(part, scores):
@@ -421,11 +434,9 @@ def _published_columns(printed, part, network, relative):
     if scores is None:
         return {"published": figures}
     scores = scores[_best_and_last(part, scores)]
-    value, *ends = _interval(part, scores, relative)
-    limits = part.range(scores, relative)
-    p = min(1, part.picked_from * p_value(value, *ends, *limits))
-    return {"published": figures, "published_contrast": value, "published_p": p,
-            "published_alone": _verdict(value, p, limits)}
+    told = _judged(_tested(part, scores, relative), part.range(scores, relative), part.picked_from)
+    return {"published": figures, "published_contrast": told["ours"],
+            "published_alone": told["lesions_alone"], "published_p": told["lesions_p"]}
 
 # %% ../nbs/33_claims.ipynb #2bef47f4
 @dataclass
@@ -457,46 +468,29 @@ class _Scores(_Runs):
     draws: int = 1000
     seed: int = 0
     f1: str = "weighted"
-
-    def each(self, chosen, metric):
-        "The score of each of the trainings of a row: [trainings]"
-        first = chosen[0]
-        for other in chosen:
-            if not np.array_equal(other.positions, first.positions):
-                raise ValueError(f"{other.row} ({other.network}): fold {other.fold} was tested on "
-                                 f"other images than fold {first.fold}; expected the same.")
-        predicted = np.stack([one.predicted for one in chosen])
-        return metric(confusion(first.targets, predicted, first.probabilities.shape[1]))
+    spreads: Mapping = field(default_factory=dict)
 
     def score(self, network, row, runs, metric, shift):
         "One row as [1 + draws]: the mean over its runs, as observed and in each draw"
         key = (network, row, runs, metric, shift)
         if key not in self.known:
-            chosen, of_metric = [self.found[network, row][run] for run in runs], self.metric(metric)
-            observed, first = self.each(chosen, of_metric).mean(), chosen[0]
-            drawn = bootstrap_draws(
-                first.targets, np.stack([one.predicted for one in chosen]), self.lesions_of(first),
-                first.probabilities.shape[1], of_metric, self.draws, self.seed + shift)
-            self.known[key] = np.append(observed, drawn)
+            chosen = [self.found[network, row][run] for run in runs]
+            self.known[key] = self._score(chosen, metric, self.seed + shift)
         return self.known[key]
 
-    def metric(self, name):
-        "The function of a metric"
-        return {"mc_sensitivity": mc_sensitivity, "mc_specificity": mc_specificity,
-                "f1": partial(f1_score, average=self.f1)}[name]
-
-    def deviation(self, network, metric):
-        "How far the trainings of one row differ: pooled sample deviation, degrees of freedom"
-        key = (network, metric)
-        if key not in self.known:
-            asked = {row for part in parts_for() for row in part.rows}
-            rows = {tuple(self.each(list(runs.values()), self.metric(metric)))
-                    for (label, row), runs in self.found.items()
-                    if label == network and row in asked and len(runs) > 1}
-            freedom = sum(len(values) - 1 for values in rows)
-            squares = sum(np.var(values) * len(values) for values in rows)
-            self.known[key] = (np.sqrt(squares / freedom), freedom) if freedom else None
-        return self.known[key]
+    def _score(self, chosen, metric, seed):
+        first = chosen[0]
+        for other in chosen:
+            if not np.array_equal(other.positions, first.positions):
+                raise ValueError(f"{other.row} ({other.network}): fold {other.fold} was tested on "
+                                 f"other images than fold {first.fold}; expected the same.")
+        metric = {"mc_sensitivity": mc_sensitivity, "mc_specificity": mc_specificity,
+                  "f1": partial(f1_score, average=self.f1)}[metric]
+        predicted = np.stack([one.predicted for one in chosen])
+        classes = first.probabilities.shape[1]
+        drawn = bootstrap_draws(first.targets, predicted, self.lesions_of(first), classes, metric,
+                                self.draws, seed)
+        return np.append(metric(confusion(first.targets, predicted, classes)).mean(), drawn)
 
     def rarest(self, prediction):
         "Lesions of the class that has the fewest, in the test set of a prediction"
@@ -521,24 +515,22 @@ def _own_scores(scores, network, rows, metric):
     return np.stack(stacked), list(map(len, runs)), rarest
 
 # %% ../nbs/33_claims.ipynb #3ee736d4
-def _retrained(scores, part, network, values, runs, relative):
-    "Both ends of the interval of a contrast if training varies too, and degrees of freedom"
-    spread_of = scores.deviation(network, part.metric)
-    if spread_of is None:
-        return np.nan, np.nan, np.nan
-    deviation, freedom = spread_of
-    random, shape = np.random.default_rng(scores.seed), values[:, 1:].shape
-    noise = random.standard_normal(shape) * (freedom / random.chisquare(freedom, shape[1])) ** 0.5
-    noisy = values.copy()
-    noisy[:, 1:] += deviation * noise / np.sqrt(runs)[:, None]
-    (_, low, high), (_, *ends) = (_interval(part, one, relative) for one in (values, noisy))
-    return min(low, ends[0]), max(high, ends[1]), freedom
+def _again(scores, network, rows, metric, values, runs):
+    "Scores [rows, 1 + draws] if each row were trained again, None if unknown; degrees of freedom"
+    sets = [next(iter(scores.found[network, row].values())).dataset for row in rows]
+    spreads = [scores.spreads.get(metric, {}).get((network, one)) for one in sets]
+    if None in spreads:
+        return None, np.inf
+    again = values.copy()
+    for line, (_, name), count, spread_of in zip(again, rows, runs, spreads):
+        line[1:] = retrained_draws(line[None, 1:], [name], [count], spread_of, scores.seed)
+    return again, min(spread_of.freedom for spread_of in spreads)
 
 # %% ../nbs/33_claims.ipynb #db1566f5
 COLUMNS = (
     "claim", "statement", "aspect", "reading", "network", "claimed", "published",
     "published_contrast", "published_alone", "published_p", "runs", "best", "ours", "low", "high",
-    "low_retrained", "high_retrained", "lesions_alone", "verdict", "p", "to_decide")
+    "retrained_low", "retrained_high", "lesions_alone", "lesions_p", "verdict", "p", "to_decide")
 
 
 def _range_in_words(least, most):
@@ -559,17 +551,6 @@ def _line(part, network, reading, **columns):
         "claimed": _range_in_words(part.least, part.most) + points} | columns
 
 # %% ../nbs/33_claims.ipynb #1e55b0a3
-def _judged(value, ends, limits, wider=(np.nan, np.nan, np.nan), picked_from=1):
-    "The columns of a contrast with its intervals: over lesions, and over lesions and trainings"
-    alone = min(1, picked_from * p_value(value, *ends, *limits))
-    both = 1.0 if np.isnan(wider[0]) else min(
-        1, picked_from * p_value(value, *wider[:2], *limits, wider[2]))
-    return {"ours": value, "low": ends[0], "high": ends[1], "low_retrained": wider[0],
-            "high_retrained": wider[1], "lesions_alone": _verdict(value, alone, limits),
-            "verdict": _verdict(value, max(alone, both), limits), "p": max(alone, both),
-            "claimed": _range_in_words(*limits)}, alone
-
-# %% ../nbs/33_claims.ipynb #d2678a46
 def _more_lesions(p, rarest):
     "How many lesions would decide, in words"
     if p > 0.99:
@@ -587,17 +568,18 @@ def _own_columns(scores, part, network, relative):
         return {"to_decide": f"missing: {', '.join(missing) or 'a fold that all rows share'}"}
     rows = [part.rows[place] for place in _best_and_last(part, values)]
     values, runs, rarest = _own_scores(scores, network, rows, part.metric)
-    _, *ends = value, low, high = _interval(part, values, relative)
-    wider = _retrained(scores, part, network, values, runs, relative)
-    told, p = _judged(value, ends, part.range(values, relative), wider, part.picked_from)
+    again, freedom = _again(scores, network, rows, part.metric, values, runs)
+    limits = part.range(values, relative)
+    told = _judged(_tested(part, values, relative, again), limits, part.picked_from, freedom)
     words = ""
     if told["lesions_alone"] == "undecided":
-        words = _more_lesions(p, rarest)
-    elif np.isnan(wider[0]):
+        words = _more_lesions(told["lesions_p"], rarest)
+    elif again is None:
         words = "a second training of a row: how far trainings differ is not known"
     elif told["verdict"] == "undecided":
         words = f"more trainings per row than {min(runs)}"
-    return told | {"runs": min(runs), "best": rows[0][1] * part.best, "to_decide": words}
+    return told | {"runs": min(runs), "best": rows[0][1] * part.best, "to_decide": words,
+                   "claimed": _range_in_words(*limits)}
 
 # %% ../nbs/33_claims.ipynb #a9899aa3
 def _agrees(statement, measure, source="trained", least=0.0, aspect="direction"):
@@ -633,7 +615,7 @@ def agreement_lines(
         value, *ends = known.get((network, part.metric, source), (np.nan,) * 3)
         columns = {"to_decide": f"missing: {part.metric}, {source} (figure_4)"}
         if not np.isnan(value):
-            columns, _ = _judged(value, ends, (part.least, part.most))
+            columns = _judged(PairedTest(value, *ends, np.nan), (part.least, part.most))
             columns["to_decide"] = "a second training: how far trainings differ is not known"
         if part.aspect in CLAIMED:
             columns |= {"published": "Fig. 4: three images", "published_alone": "undecided",
@@ -644,8 +626,8 @@ def agreement_lines(
 # %% ../nbs/33_claims.ipynb #d7c417ec
 def _counted(part, network, reading, value, **columns):
     "A line of a count"
-    columns |= _judged(value, (value, value), (part.least, part.most), (value, value, np.inf))[0]
-    return _line(part, network, reading, **columns)
+    exact = PairedTest(value, value, value, np.nan, value, value)
+    return _line(part, network, reading, **columns, **_judged(exact, (part.least, part.most)))
 
 
 def count_lines(
@@ -732,13 +714,14 @@ def ledger(
     draws: int = 1000,  # draws of all lesions
     seed: int = 0,  # seed of the draws
     f1: str = "weighted",  # average of F1, as `f1_score` takes it
+    spreads: Mapping[str, Mapping] | None = None,  # metric: as of `results.training_spreads`
 ) -> pd.DataFrame:  # one line a part, network and reading; columns as above
     "Every claim, with what was published, what was found, and the verdict"
     printed = _Published(published(), draws)
     if networks is None:
         shown = {key[0] for key in printed.cells}
         networks = {p.network: p.network if p.network in shown else "" for p in predictions}
-    scores = _Scores(predictions, lesions, draws=draws, seed=seed, f1=f1)
+    scores = _Scores(predictions, lesions, draws=draws, seed=seed, f1=f1, spreads=spreads or {})
     curve = any(prediction.table == "figure_5" for prediction in predictions)
     lines = [line for network, beside in networks.items()
              for line in _part_lines(network, beside, scores, printed, curve)]
@@ -751,17 +734,6 @@ def ledger(
         ["claim", "place"], kind="stable", ignore_index=True).drop(columns="place")
 
 # %% ../nbs/33_claims.ipynb #04271b6a
-def training_deviations(
-    predictions: Sequence,  # as `ledger` takes them
-    f1: str = "weighted",  # average of F1, as `f1_score` takes it
-) -> pd.DataFrame:  # network, metric, deviation, freedom; rows with one training count for nothing
-    "How far the trainings of one row differ, in points"
-    scores, networks = _Scores(predictions, {}, f1=f1), {one.network: 0 for one in predictions}
-    found = [(network, metric, *(scores.deviation(network, metric) or (np.nan, 0)))
-             for network, metric in product(networks, ("mc_sensitivity", *_OTHER_METRICS))]
-    return pd.DataFrame(found, columns=["network", "metric", "deviation", "freedom"]).dropna()
-
-# %% ../nbs/33_claims.ipynb #493a7f49
 def _by_reading(lines, aspect):
     "The verdict on an aspect in each reading, or nothing where no line asks it"
     either = lines["claim"].iloc[0] == 10
@@ -780,7 +752,7 @@ def _lasting(lines):
     "What of the verdicts over lesions alone does another training leave?"
     there = lines[lines["lesions_alone"].str.endswith("supported")]
     there = there[there["reading"] != "percent"]
-    if there["low_retrained"].isna().all():
+    if there["retrained_low"].isna().all():
         return "not known" * (len(there) > 0)
     stays = int((there["verdict"] == there["lesions_alone"]).sum())
     return "holds" if stays == len(there) else f"{stays} of {len(there)} hold"
@@ -863,7 +835,7 @@ def replicated(
         for network, name in sets:
             values, runs, _ = _own_scores(scores[name], network, part.rows, part.metric)
             if values is not None:
-                difference, low, high = _interval(part, values, False)
+                difference, low, high = _tested(part, values, False)[:3]
                 beyond = "above" if low > 0 else "below" if high < 0 else "no"
                 lines.append((effect, network, name, runs[0], difference, low, high, beyond))
     told = pd.DataFrame(lines, columns=["effect", "network", "dataset", "runs", "difference",
@@ -892,8 +864,8 @@ _LONGER_BEATS = {"supported": "which is less than attention has with fewer steps
 
 def _step(line):
     "A contrast in points with its intervals"
-    wider = "" if np.isnan(line.low_retrained) else (
-        f"; with training {line.low_retrained:+.1f} to {line.high_retrained:+.1f}")
+    wider = "" if np.isnan(line.retrained_low) else (
+        f"; with training {line.retrained_low:+.1f} to {line.retrained_high:+.1f}")
     return f"{line.ours:+.1f} ({line.low:+.1f} to {line.high:+.1f}{wider})"
 
 
@@ -907,7 +879,7 @@ def _chosen(lines, network, statements):
 
 def _basis(chosen):
     "On how many trainings the contrasts stand"
-    runs, known = int(chosen["runs"].min()), chosen["low_retrained"].notna().all()
+    runs, known = int(chosen["runs"].min()), chosen["retrained_low"].notna().all()
     return f" Each row has {runs} training{'s' * (runs > 1)}" + (
         "." if known else ", and how far trainings differ is not known: nothing is decided.")
 
