@@ -677,12 +677,30 @@ def without_single_network(
     return table.drop(columns=["network"] * int(table["network"].nunique() == 1))
 
 
+def _missed(table, low, high):
+    "Classes of which rows recognise a share above low and up to high: 'MEL by A, B; DF by A'."
+    rows = table["row"]
+    if table["network"].nunique() > 1:
+        rows = rows + " (" + table["network"] + ")"
+    found = table.drop(columns=["network", "row"])
+    found = {name: rows[(low < found[name]) & (found[name] <= high)] for name in found}
+    return "; ".join(f"{name} by {'every row' if len(by) == len(rows) else ', '.join(by)}"
+                     for name, by in found.items() if len(by))
+
+
 def show_recalls(
     page: Page,
 ) -> None:
-    "A table of each row's sensitivity by class."
+    "A table of each row's sensitivity by class, and in words what is missed."
     table = recalls(page)
     if len(table):
+        chance = 100 / (len(table.columns) - 2)
+        rows = table[~table["row"].isin(page.controls)]
+        told = {"Not one image recognised": _missed(rows, -1, 0),
+                f"No more than the {chance:.1f} % that guessing would": _missed(rows, 0, chance)}
+        if any(told.values()):
+            report.display_notice("Classes that are missed", *(
+                f"{what}: {by}." for what, by in told.items() if by), kind="warning")
         shown = without_single_network(table)
         report.display_table(shown, "Sensitivity of each class in percent, mean over the row's "
                              "trainings", "recalls", page.asked.output,
@@ -720,17 +738,16 @@ def _scores_apart(matrix):
 # %% ../nbs/44_pages.ipynb #f1ed2904
 def _contrast(page, row, first, second):
     "Score in both groups, their difference, its interval and p; row: a prediction a fold."
-    data, observed, drawn = page.data[row[0].dataset], [], []
-    lesions = data.table.images["lesion_id"].to_numpy()[row[0].positions]
+    data = page.data[row[0].dataset]
+    lesions = data.table.images["lesion_id"].to_numpy()
     count = 3 * len(data.table.classes)
-    for p in row:
-        pair = _apart(count // 3, p, first(data, p), second(data, p))
-        observed.append(_scores_apart(confusion(*pair, count)))
-        drawn.append(bootstrap_draws(
-            *pair, lesions, count, lambda matrix: -np.diff(_scores_apart(matrix))[..., 0],
-            draws=page.profile.bootstrap_draws))
-    scores = np.mean(observed, axis=0)
-    return *scores, *paired_contrast(scores[0] - scores[1], np.mean(drawn, axis=0))
+    pairs = [_apart(count // 3, p, first(data, p), second(data, p)) for p in row]
+    pair = np.concatenate(pairs, axis=1)
+    scores = _scores_apart(confusion(*pair, count))
+    drawn = bootstrap_draws(
+        *pair, np.concatenate([lesions[p.positions] for p in row]), count,
+        lambda matrix: -np.diff(_scores_apart(matrix))[..., 0], draws=page.profile.bootstrap_draws)
+    return *scores, *paired_contrast(scores[0] - scores[1], drawn)
 
 # %% ../nbs/44_pages.ipynb #e58405ea
 def contrast_groups(
@@ -743,7 +760,8 @@ def contrast_groups(
     lines = []
     with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
         for key, row in by_row(page.predictions).items():
-            if all(group(page.data[p.dataset], p).any() for group in (first, second) for p in row):
+            if all(any(group(page.data[p.dataset], p).any() for p in row)
+                   for group in (first, second)):
                 lines.append((*key, *_contrast(page, row, first, second)))
     columns = ["network", "row", *names, "difference", "low", "high", "p"]
     table = pd.DataFrame(lines, columns=columns)

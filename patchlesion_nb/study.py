@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['TABLE_2', 'TABLE_3', 'TABLE_4', 'TABLE_6', 'TABLE_5', 'SCOPES', 'CONTROLS', 'SWITCHES', 'LEAKAGE', 'EXPERIMENTS',
-           'TRAINING_FIELDS', 'PROFILES', 'MAY_BE_ONE', 'PAPER_NETWORKS', 'published', 'Row', 'Experiment', 'Profile',
-           'load_profile', 'profile_reasons', 'experiment_rows', 'sources', 'StudyRun', 'study_runs', 'at_checkpoint',
-           'distinct_trainings', 'comparison_note', 'StudyData', 'study_data', 'study_data_if_there', 'missing_runs',
-           'epoch_images', 'Plan', 'plan', 'format_plan']
+           'TRAINING_FIELDS', 'PROFILES', 'ALL_FOLDS', 'MAY_BE_ONE', 'PAPER_NETWORKS', 'published', 'Row', 'Experiment',
+           'Profile', 'load_profile', 'profile_reasons', 'experiment_rows', 'sources', 'StudyRun', 'study_runs',
+           'at_checkpoint', 'distinct_trainings', 'comparison_note', 'StudyData', 'study_data', 'study_data_if_there',
+           'missing_runs', 'epoch_images', 'Plan', 'plan', 'format_plan']
 
 # %% ../nbs/31_study.ipynb #55dd0fd6
 import json
@@ -326,7 +326,7 @@ class _GridFields(_MoreImageFields):
     controls: bool = Field(False, description="train the shuffled-label control too")
     folds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="folds that validate")
     other_folds: tuple[int, ...] = Field(
-        (), description="folds of all experiments but Table II; none given: the same")
+        (), description="folds of all but Table II and extension_controls; none given: the same")
     seeds: tuple[int, ...] = Field((0,), min_length=1, description="one training each")
     dropout_grid: tuple[float, ...] = Field(
         (0.0, 0.1, 0.2), min_length=1, description="p_d of Fig. 5; its grid is lost in the text")
@@ -576,12 +576,16 @@ def _chosen(asked, known, what):
     return tuple(asked or known)
 
 
+ALL_FOLDS = ("table_2", "extension_controls")  # their rows say how far trainings differ
+
+
 def _folds_of(profile, experiment, row, asked):
     "The folds of a row, of those that were asked for"
     if row.images.startswith("spc"):
         return (0,)
     elsewhere = profile.other_folds or profile.folds
-    own = profile.folds if experiment == "table_2" else elsewhere
+    every = experiment in ALL_FOLDS or row.images == "random_split"
+    own = profile.folds if every else elsewhere
     return tuple(fold for fold in own if fold in asked)
 
 
