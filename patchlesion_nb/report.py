@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TEMPLATES', 'HEAVY', 'COLOURS', 'SECTIONS', 'table_html', 'write_table', 'display_table', 'figure_html',
            'display_figure', 'display_notice', 'display_missing', 'page_title', 'page_answers', 'page_html',
-           'declared_parameters', 'experiment_notebook', 'write_index', 'NotebookFailed', 'run_notebook',
+           'declared_parameters', 'own_kernel', 'experiment_notebook', 'write_index', 'NotebookFailed', 'run_notebook',
            'render_study', 'library_notebooks', 'render_library']
 
 # %% ../nbs/41_report.ipynb #7a19f641
@@ -18,11 +18,12 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timezone
 from functools import cache, partial
 from importlib.resources import files
@@ -34,11 +35,11 @@ from xml.etree import ElementTree
 
 import jinja2
 import pandas as pd
+import psutil
 from filelock import FileLock
 from markupsafe import Markup, escape
 
 from . import __version__
-from .kernels import KERNEL, forked_kernels, interrupt_kernels, kernel_manager
 from .metadata import study_root
 
 # %% ../nbs/41_report.ipynb #fe8d1a33
@@ -343,6 +344,19 @@ def declared_parameters(
             return _assigned(cell.source)
     raise ValueError(f"{notebook} has no cell tagged `parameters`, so papermill cannot set any")
 
+# %% ../nbs/41_report.ipynb #9583d290
+def own_kernel() -> dict:  # options of `papermill.execute_notebook`
+    "A kernel of this very Python, whatever kernels are installed."
+    from jupyter_client import AsyncKernelManager
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    class OwnKernel(AsyncKernelManager):
+        def _kernel_spec_manager_default(self):
+            return KernelSpecManager(kernel_dirs=[])
+
+    return {"kernel_manager_class": OwnKernel, "kernel_name": "python3", "language": "python",
+            "extra_arguments": ["--IPKernelApp.log_level=CRITICAL"]}
+
 # %% ../nbs/41_report.ipynb #b5d41e80
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -374,8 +388,7 @@ def _execute(notebook, parameters, folder, progress, work=None):
         try:
             papermill.execute_notebook(
                 str(notebook), str(folder / notebook.name), parameters, progress_bar=False,
-                stdout_file=log, stderr_file=log, kernel_manager_class=kernel_manager(),
-                **where, **KERNEL)
+                stdout_file=log, stderr_file=log, **where, **own_kernel())
         except papermill.PapermillExecutionError as failure:
             if failure.ename == "KeyboardInterrupt":
                 raise KeyboardInterrupt from failure
@@ -650,7 +663,7 @@ def run_notebook(
     _make_page(site, notebook, notebook.stem, given, progress)
     return pages / f"{notebook.stem}.html"
 
-# %% ../nbs/41_report.ipynb #625e9c77
+# %% ../nbs/41_report.ipynb #83c46418
 def _cores():
     "Processors that this process may use."
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -666,12 +679,19 @@ def _attempt(make, name):
         return "failed", f"{name} failed: {type(error).__name__}: {error}"
 
 
-def _make_pages(tasks, jobs, progress, modules=()):
+def _interrupt_kernels():
+    "Stop what the kernels are doing."
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            if "ipykernel_launcher" in child.cmdline():
+                child.send_signal(signal.SIGINT)
+
+
+def _make_pages(tasks, jobs, progress):
     "Make pages {name: function}, some at a time; what to tell of those that failed."
     failed, workers = [], max(1, min(jobs or _cores(), len(tasks)))
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, _cores() // workers)))  # of each kernel
-    kernels = forked_kernels(*modules) if len(tasks) > 1 else nullcontext()
-    with kernels, ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(workers) as pool:
         started, begun = time.monotonic(), {}
         for name, make in tasks.items():
             begun[pool.submit(_attempt, make, name)] = name
@@ -686,7 +706,7 @@ def _make_pages(tasks, jobs, progress, modules=()):
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
             while not all(future.done() for future in begun):
-                interrupt_kernels()
+                _interrupt_kernels()
                 time.sleep(0.5)
             raise
     return failed
@@ -724,7 +744,7 @@ def render_study(
         name: value for name, value in asked.items() if name in names},
         reports / chosen.name, alone) for path, names in declared.items()}
     index = write_index(str(profile), reports)
-    failed = _make_pages(tasks, jobs, progress, ["patchlesion_nb.pages"])
+    failed = _make_pages(tasks, jobs, progress)
     _link_sites(reports)
     if failed:
         raise NotebookFailed("\n".join(failed) + f"\nIndex: {index}")
@@ -775,13 +795,6 @@ def _remove_strangers(site, names):
             record.parent.with_suffix(".html").unlink(missing_ok=True)
 
 # %% ../nbs/41_report.ipynb #0857d9a5
-def _library_imports():
-    "What most library notebooks import, as far as it may be imported once for all"
-    from patchlesion_nb.executors import _may_fork_imported
-
-    return ["patchlesion_nb.pages", *["patchlesion_nb.training"] * _may_fork_imported()]
-
-
 def render_library(
     reports: Path | None = None,  # folder that gets `library/`; None: reports/ of the study
     jobs: int | None = 2,  # notebooks at a time; None: as many as there are processors
@@ -798,7 +811,7 @@ def render_library(
     tasks = {name: partial(_make_page, site, path, name, {}, False, path.parent, code="shown",
                            digest=digests[name])
              for name, path in paths.items() if _outdated(site, name, digests[name])}
-    failed = _make_pages(tasks, jobs, progress, _library_imports())
+    failed = _make_pages(tasks, jobs, progress)
     with _locked(site):
         index = _write_site(site)
     _link_sites(reports)
