@@ -279,7 +279,14 @@ def _machine_device():
     device = os.environ.get("PATCHLESION_DEVICE") or None
     if device not in (None, "cpu", "cuda"):
         raise ValueError(f"PATCHLESION_DEVICE is {device!r}: set it to cpu or cuda.")
-    return device or ("cuda" if shutil.which("nvidia-smi") else "cpu")
+    if device or not shutil.which("nvidia-smi"):
+        return device or "cpu"
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    found = subprocess.run(["nvidia-smi", "-L"], capture_output=True, encoding="utf-8").stdout
+    if hidden or not found.startswith("GPU"):
+        raise ValueError("nvidia-smi is installed, but no GPU can be used: set PATCHLESION_DEVICE "
+                         "to cpu, or to cuda if torch finds one all the same.")
+    return "cuda"
 
 
 def _machine_threads():
@@ -447,19 +454,24 @@ def describe_config(
 # %% ../nbs/20_config.ipynb #34cde097
 def code_commit(
     folder: Path | None = None,  # the package's folder if not given
-) -> str:  # 12 hex digits, with a note on local changes; or that it is unknown
+) -> str:  # 12 hex digits, with a note on local changes; or why it is unknown
     "The git commit of the code."
     folder = Path(folder or str(files("patchlesion_nb")))
+    elsewhere = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR")
+    environment = {name: os.environ[name] for name in os.environ if name not in elsewhere}
 
     def git(*words):
-        return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True)
+        words = ["git", "-c", "safe.directory=*", "-C", str(folder), *words]
+        return subprocess.run(words, capture_output=True, encoding="utf-8", errors="replace",
+                              env=environment | {"LC_ALL": "C"})
 
-    try:
-        known = git("ls-files", "--error-unmatch", "__init__.py").returncode == 0
-    except FileNotFoundError:
-        known = False
-    if not known:
+    if not shutil.which("git"):
+        return "unknown (git is not installed)"
+    known = git("ls-files", "--error-unmatch", "__init__.py")
+    if "not a git repository" in known.stderr or "did not match" in known.stderr:
         return "unknown (not a git checkout)"
+    commit = git("rev-parse", "--short=12", "HEAD")
+    if failed := known.stderr or commit.stderr:
+        return f"unknown ({failed.splitlines()[0]})"
     changed = git("status", "--porcelain", "--", ".").stdout.strip()
-    commit = git("rev-parse", "--short=12", "HEAD").stdout.strip()
-    return f"{commit}, with local changes" if changed else commit
+    return f"{commit.stdout.strip()}, with local changes" if changed else commit.stdout.strip()

@@ -15,6 +15,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -238,7 +239,8 @@ _WORKER_IMPORTS = ["patchlesion_nb.training", "patchlesion_nb.evaluation"]
 
 def _may_fork_imported():
     "Whether processes may be copies of one that has imported fastai"
-    return sys.platform == "linux" and not shutil.which("nvidia-smi")
+    fits = len(os.fsencode(tempfile.gettempdir())) <= 107 - len("/pymp-12345678/listener-12345678")
+    return sys.platform == "linux" and fits and not shutil.which("nvidia-smi")
 
 
 @cache
