@@ -281,7 +281,7 @@ def _make_page(name, folder, **parameters):
               "seconds": round(time.monotonic() - start), "parameters": parameters,
               "finished": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"}
     executed = nbformat.read(output / notebook.name, as_version=4)
-    (folder / f"{name}.html").write_text(page_html(executed, record))
+    (folder / f"{name}.html").write_text(page_html(executed, record), "utf-8")
     return failed
 
 # %% ../nbs/42_bench.ipynb #43ab5fea

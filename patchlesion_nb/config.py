@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LATER_FIELDS', 'RunConfig', 'EvaluationConfig', 'resolve_run', 'resolve_evaluation', 'config_hash', 'load_config',
-           'describe_config', 'code_commit']
+           'describe_config', 'code_commit', 'plain_words']
 
 # %% ../nbs/20_config.ipynb #79196f3c
 import difflib
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 # %% ../nbs/20_config.ipynb #d4881ca2
 class _Settings(BaseModel):
@@ -274,6 +274,13 @@ class EvaluationConfig(_Settings):
         return self
 
 # %% ../nbs/20_config.ipynb #16ff6862
+@lru_cache
+def _lists_gpu(program):
+    "Whether the driver's program lists a GPU"
+    done = subprocess.run([program, "-L"], capture_output=True, encoding="utf-8", errors="replace")
+    return done.stdout.startswith("GPU")
+
+
 def _machine_device():
     "cpu or cuda"
     device = os.environ.get("PATCHLESION_DEVICE") or None
@@ -282,8 +289,7 @@ def _machine_device():
     if device or not shutil.which("nvidia-smi"):
         return device or "cpu"
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
-    found = subprocess.run(["nvidia-smi", "-L"], capture_output=True, encoding="utf-8").stdout
-    if hidden or not found.startswith("GPU"):
+    if hidden or not _lists_gpu(shutil.which("nvidia-smi")):
         raise ValueError("nvidia-smi is installed, but no GPU can be used: set PATCHLESION_DEVICE "
                          "to cpu, or to cuda if torch finds one all the same.")
     return "cuda"
@@ -475,3 +481,17 @@ def code_commit(
         return f"unknown ({failed.splitlines()[0]})"
     changed = git("status", "--porcelain", "--", ".").stdout.strip()
     return f"{commit.stdout.strip()}, with local changes" if changed else commit.stdout.strip()
+
+# %% ../nbs/20_config.ipynb #5e47050b
+def plain_words(
+    error: Exception,
+) -> str:  # without pydantic's frame
+    "What an error says."
+    if not isinstance(error, ValidationError):
+        return str(error)
+    told = []
+    for one in error.errors():
+        words = one["msg"].removeprefix("Value error, ")
+        field = ".".join(map(str, one["loc"]))
+        told.append(f"{field} = {one['input']!r}: {words}" if field else words)
+    return "; ".join(told)

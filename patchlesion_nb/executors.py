@@ -151,7 +151,7 @@ def _write_log(cell, images, runs, text):
     "Keep what is known of a failure"
     log = _log_path(cell, images, runs)
     log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text(text)
+    log.write_text(text, "utf-8")
     return log
 
 # %% ../nbs/32_executors.ipynb #9124a240
@@ -361,7 +361,7 @@ def _check_networks(missing):
 # %% ../nbs/32_executors.ipynb #72217256
 def _last_line(log):
     "What went wrong, in a line"
-    return log.read_text().strip().splitlines()[-1]
+    return log.read_text("utf-8").strip().splitlines()[-1]
 
 
 def run_missing(
