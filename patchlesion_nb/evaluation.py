@@ -256,7 +256,7 @@ def _write(folder, evaluation, table, positions, logits, weights):
     image_ids = table.images["image_id"].iloc[positions].tolist()
     write_logits(folder, image_ids, logits, table.classes)
     write_attention(folder, image_ids, weights)
-    (folder / "evaluation.json").write_text(evaluation.model_dump_json(indent=1) + "\n")
+    (folder / "evaluation.json").write_text(evaluation.model_dump_json(indent=1) + "\n", "utf-8")
 
 
 def evaluate_many(
