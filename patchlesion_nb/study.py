@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .balancing import epoch_sizes
 from .config import (
-    EvaluationConfig, RunConfig, resolve_evaluation, resolve_run)
+    EvaluationConfig, RunConfig, plain_words, resolve_evaluation, resolve_run)
 from .metadata import _nearest
 from .runs import (
     RunStore, evaluation_id, evaluation_identity, initial_weights, run_identity)
@@ -433,7 +433,7 @@ def load_profile(
     try:
         return Profile(**tomllib.loads(file.read_text(encoding="utf-8")))
     except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
+        raise ValueError(f"{file}: {plain_words(error)}") from error
 
 # %% ../nbs/31_study.ipynb #60c5b479
 def _told_keys(text):
@@ -952,17 +952,17 @@ def _total(values, tell="{:,.0f}".format):
     return tell(values.sum()) + (f", and unknown for {unknown} trainings" if unknown else "")
 
 # %% ../nbs/31_study.ipynb #9703c234
-def _plan_table(plan):
+def _plan_table(plan, trainings):
     "One line a network and row; the experiment is left out where there is only one"
-    trainings = plan.trainings
-    if len(plan.experiments) == 1:
-        only = f"{plan.experiments[0]} "
-        trainings = trainings.assign(rows=trainings["rows"].str.removeprefix(only))
-    trainings = trainings.assign(rows=trainings["rows"].str.slice(0, 70))
-    lines = trainings.groupby(["network", "rows"], sort=False).agg(
-        trainings=("state", "size"), there=("state", lambda state: (state == "there").sum()),
-        crops=("crops", "sum"), hours=("hours", lambda hours: hours.sum(skipna=False)))
-    return lines.reset_index().to_string(
+    names = trainings["rows"].str.split(f", (?=(?:{'|'.join(plan.experiments)}) )", regex=True)
+    only = f"{plan.experiments[0]} " if len(plan.experiments) == 1 else ""
+    more = (names.str.len() - 1).map(lambda count: f" (and {count} more)" if count else "")
+    rows = names.str[0].str.removeprefix(only) + more
+    lines = trainings.assign(rows=rows).groupby(["network", "rows"], sort=False).agg(
+        trainings=("state", "size"), crops=("crops", "sum"),
+        hours=("hours", lambda hours: hours.sum(skipna=False))).reset_index()
+    lines["rows"] = lines["rows"].str.ljust(lines["rows"].str.len().max())
+    return lines[["network", "trainings", "crops", "hours", "rows"]].to_string(
         index=False, na_rep="unknown", formatters={"crops": "{:,.0f}".format},
         float_format="{:.2f}".format)
 
@@ -984,7 +984,7 @@ def _count_table(plan):
 # %% ../nbs/31_study.ipynb #5310b53c
 def format_plan(
     plan: Plan,
-    lines: bool = True,  # with a line for each network and row
+    lines: bool = True,  # with a line for each network and row of which something is missing
 ) -> str:  # a page of text
     "A plan as text: trainings by kind, what they cost, and a line for each network and row"
     trainings = plan.trainings
@@ -1003,5 +1003,6 @@ def format_plan(
     head = f"{plan.profile}: {', '.join(plan.experiments)}"
     told = [f"  {name:<20} {value}" for name, value in facts.items()]
     notes = ["", *plan.notes] if plan.notes else []
+    to_do = trainings[(trainings["state"] != "there") | (trainings["evaluations"] > 0)]
     return "\n".join([head, "", _count_table(plan), "", *told, *notes,
-                      *(["", _plan_table(plan)] if lines else [])])
+                      *(["", _plan_table(plan, to_do)] if lines and len(to_do) else [])])

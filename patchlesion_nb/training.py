@@ -682,7 +682,7 @@ def _same_configuration(config, path):
     if path.exists() and load_config(path) != config:
         raise ValueError(f"{path} holds another configuration: give each training its own folder.")
     growing = path.with_suffix(".writing")
-    growing.write_text(text)
+    growing.write_text(text, "utf-8")
     os.replace(growing, path)
 
 # %% ../nbs/24_training.ipynb #e9fbab4c
