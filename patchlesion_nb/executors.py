@@ -15,6 +15,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -155,7 +156,7 @@ def _write_log(cell, images, runs, text):
     "Keep what is known of a failure"
     log = _log_path(cell, images, runs)
     log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text(text)
+    log.write_text(text, "utf-8")
     return log
 
 # %% ../nbs/32_executors.ipynb #9124a240
@@ -243,7 +244,8 @@ _WORKER_IMPORTS = ["patchlesion_nb.runs", "patchlesion_nb.training", "patchlesio
 
 def _may_fork_imported():
     "Whether processes may be copies of one that has imported fastai"
-    return sys.platform == "linux" and not shutil.which("nvidia-smi")
+    fits = len(os.fsencode(tempfile.gettempdir())) <= 107 - len("/pymp-12345678/listener-12345678")
+    return sys.platform == "linux" and fits and not shutil.which("nvidia-smi")
 
 
 @cache
@@ -364,7 +366,7 @@ def _check_networks(missing):
 # %% ../nbs/32_executors.ipynb #72217256
 def _last_line(log):
     "What went wrong, in a line"
-    return log.read_text().strip().splitlines()[-1]
+    return log.read_text("utf-8").strip().splitlines()[-1]
 
 
 def run_missing(

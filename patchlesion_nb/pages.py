@@ -29,11 +29,11 @@ import pandas as pd
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from . import __version__, figures, report, results, study
-from .config import code_commit, config_hash, describe_config
+from .config import code_commit, config_hash, describe_config, plain_words
 from .executors import RunsFailed, executor_named, run_missing
 from .metrics import (
     PairedTest, bootstrap_draws, class_recall, confusion, paired_contrast, retrained_draws)
-from .report import _assigned, _refuse_unknown
+from .report import ParameterError, _assigned, _refuse_unknown
 from .runs import RunStore, evaluation_id
 from .splits import audit_leakage
 
@@ -119,7 +119,7 @@ def _distinct(values):
 def _trained_with(run_folders):
     "What the environments of several runs say, merged."
     paths = [Path(folder, "environment.json") for folder in run_folders]
-    told = [json.loads(path.read_text()) for path in paths if path.is_file()]
+    told = [json.loads(path.read_text("utf-8")) for path in paths if path.is_file()]
     packages = dict.fromkeys(name for one in told for name in one.get("versions", {}))
     merged = {f"trained with {name}": _distinct(one.get("versions", {}).get(name) for one in told)
               for name in packages}
@@ -290,10 +290,13 @@ def open_page(
     model: type[BaseModel] = TableParameters,  # what the notebook may be asked for
 ) -> Page:
     "Check a notebook's parameters and find the rows of its experiment."
-    asked = read_parameters(model, namespace)
-    executor_named(asked.executor)
-    profile = study.load_profile(asked.profile)
-    cells = study.study_runs(profile, [name], asked.networks, asked.folds)
+    try:
+        asked = read_parameters(model, namespace)
+        executor_named(asked.executor)
+        profile = study.load_profile(asked.profile)
+        cells = study.study_runs(profile, [name], asked.networks, asked.folds)
+    except ValueError as error:
+        raise ParameterError(plain_words(error)) from None
     return Page(name, asked, profile, cells, study.at_checkpoint(cells, "best"), RunStore())
 
 # %% ../nbs/44_pages.ipynb #0aba8a5c
@@ -328,6 +331,9 @@ def introduce(
     if absent and not page.cells:
         report.display_notice("Nothing to show", _why_empty(page) or absent)
         return
+    if min(profile.image_size) < 64:
+        report.display_notice("Toy size", "This page shows that the code runs. Its numbers mean "
+                              "nothing: take another profile to read them.", kind="warning")
     if profile.data == "synthetic":
         text = "The lesions are drawn by a program. This page says how the methods behave where " \
                "the truth is known, and nothing about skin."
