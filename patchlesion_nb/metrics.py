@@ -372,8 +372,8 @@ class TrainingSpread(NamedTuple):
 def training_spread(
     rows: Iterable[Sequence[float]],  # of each row: the scores of its trainings
 ) -> TrainingSpread | None:  # None where no row has several
-    "The pooled sample standard deviation; rows with the same scores share trainings and count once"
-    rows = {tuple(scores) for scores in rows if len(scores) > 1}
+    "The pooled sample standard deviation"
+    rows = list(rows)
     freedom = sum(len(scores) - 1 for scores in rows)
     squares = sum(np.var(scores) * len(scores) for scores in rows)
     return TrainingSpread(float(np.sqrt(squares / freedom)), freedom) if freedom else None

@@ -208,16 +208,19 @@ def training_spreads(
     statistic: Callable = _sensitivity,  # from (prediction, data) to its score, points
 ) -> dict[tuple[str, str], TrainingSpread]:  # by network and set of images, where it is known
     "How far the trainings of one row differ in a score"
-    rows = {}
+    rows, found = {}, {}
     for p in predictions:
-        place = rows.setdefault((p.network, p.dataset), {}).setdefault(p.table in ALL_FOLDS, {})
-        place.setdefault((p.table, p.row), {})[p.fold, p.seed] = statistic(p, data)
-    found = {}
-    for key, sources in rows.items():
-        known = (training_spread([tuple(row.values()) for row in sources.get(source, {}).values()])
-                 for source in (True, False))
-        found[key] = next(filter(None, known), None)
-    return {key: spread for key, spread in found.items() if spread is not None}
+        of_images = rows.setdefault((p.network, p.dataset), {})
+        row = of_images.setdefault((p.table, p.row), {})
+        row[p.source.split("/")[0]] = p
+    for key, of_images in rows.items():
+        for best in (True, False):  # rows that stand on all folds; where there are none, any
+            once = {frozenset(row): row.values() for (table, _), row in of_images.items()
+                    if (table in ALL_FOLDS) == best}
+            spread = training_spread([[statistic(p, data) for p in row] for row in once.values()])
+            if spread and key not in found:
+                found[key] = spread
+    return found
 
 # %% ../nbs/34_results.ipynb #ea0a3ce3
 def decide(
