@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib.resources import files
 from math import isqrt
 from pathlib import Path
