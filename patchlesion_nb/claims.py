@@ -68,7 +68,7 @@ def _judged(test, limits, picked_from=1, freedom=np.inf):
     alone = min(1, picked_from * p_value(*test[:3], *limits))
     wider = (test.difference, test.retrained_low, test.retrained_high)
     both = 1.0 if np.isnan(wider[1]) else min(1, picked_from * p_value(*wider, *limits, freedom))
-    return {"ours": test.difference, "low": test.low, "high": test.high, "lesions_p": alone,
+    return {"measured": test.difference, "low": test.low, "high": test.high, "lesions_p": alone,
             "retrained_low": wider[1], "retrained_high": wider[2], "p": max(alone, both),
             "lesions_alone": _verdict(test.difference, alone, limits),
             "verdict": _verdict(test.difference, max(alone, both), limits)}
@@ -435,7 +435,7 @@ def _published_columns(printed, part, network, relative):
         return {"published": figures}
     scores = scores[_best_and_last(part, scores)]
     told = _judged(_tested(part, scores, relative), part.range(scores, relative), part.picked_from)
-    return {"published": figures, "published_contrast": told["ours"],
+    return {"published": figures, "published_contrast": told["measured"],
             "published_alone": told["lesions_alone"], "published_p": told["lesions_p"]}
 
 # %% ../nbs/33_claims.ipynb #2bef47f4
@@ -529,8 +529,9 @@ def _again(scores, network, rows, metric, values, runs):
 # %% ../nbs/33_claims.ipynb #db1566f5
 COLUMNS = (
     "claim", "statement", "aspect", "reading", "network", "claimed", "published",
-    "published_contrast", "published_alone", "published_p", "runs", "best", "ours", "low", "high",
-    "retrained_low", "retrained_high", "lesions_alone", "lesions_p", "verdict", "p", "to_decide")
+    "published_contrast", "published_alone", "published_p", "runs", "best", "measured", "low",
+    "high", "retrained_low", "retrained_high", "lesions_alone", "lesions_p", "verdict", "p",
+    "to_decide")
 
 
 def _range_in_words(least, most):
@@ -560,7 +561,7 @@ def _more_lesions(p, rarest):
 
 
 def _own_columns(scores, part, network, relative):
-    "What a line says about ours"
+    "What a line says about what was measured"
     values, _, _ = _own_scores(scores, network, part.rows, part.metric)
     if values is None:
         missing = [f"{row} ({table})" for table, row in part.rows
@@ -667,7 +668,7 @@ def _consistency(part, reading, lines):
     loose = sum(group not in ({"supported"}, {"not supported"}) for group in groups)
     verdict = "not supported" if opposite else "undecided" if loose else "supported"
     words = f"the {loose} parts without the same verdict on every network" if loose else ""
-    return line | {"ours": float(opposite), "verdict": verdict, "lesions_alone": verdict,
+    return line | {"measured": float(opposite), "verdict": verdict, "lesions_alone": verdict,
                    "p": 1.0 if verdict == "undecided" else 0.0, "to_decide": words}
 
 
@@ -763,7 +764,7 @@ def _named(lines):
     told = []
     for statement in dict.fromkeys(lines["statement"]):
         found = lines[(lines["statement"] == statement) & (lines["reading"] == "points")]
-        values = ", ".join(f"{value:+.1f}" for value in found["ours"].dropna())
+        values = ", ".join(f"{value:+.1f}" for value in found["measured"].dropna())
         told.append(f"{statement} ({values})" if values and lines["claim"].iloc[0] < 17
                     else statement)
     return "; ".join(told)
@@ -866,7 +867,7 @@ def _step(line):
     "A contrast in points with its intervals"
     wider = "" if np.isnan(line.retrained_low) else (
         f"; with training {line.retrained_low:+.1f} to {line.retrained_high:+.1f}")
-    return f"{line.ours:+.1f} ({line.low:+.1f} to {line.high:+.1f}{wider})"
+    return f"{line.measured:+.1f} ({line.low:+.1f} to {line.high:+.1f}{wider})"
 
 
 def _chosen(lines, network, statements):
@@ -897,7 +898,7 @@ def explain_gain(
         return f"{network}: the ladder is not complete; {missing}."
     steps = chosen.loc[names]
     told = [f"{cause} {_step(line)}" for cause, line in zip(LADDER, steps.itertuples())]
-    whole = steps["ours"].sum()
+    whole = steps["measured"].sum()
     place = f"{abs(whole):.1f} points {'above' if whole >= 0 else 'below'} Multi-Crop"
     return (f"{network}: at equal optimiser steps Initial Attention lies {place}. "
             f"Step by step: {', '.join(told)}. So {_ADDS[steps['verdict'].iloc[-1]]}. "
