@@ -698,13 +698,13 @@ def _finish(config, folder, network, state):
 PACKAGES = ("patchlesion", "torch", "torchvision", "timm", "fastai", "numpy", "pandas")
 
 
-def processor() -> str:  # such as "Intel Xeon, x86_64, AVX512"
+def processor() -> str:  # such as "AMD EPYC (x86_64, AVX2)"
     "The processor, and the instruction set that torch computes with: digits depend on it"
     told = Path("/proc/cpuinfo")
-    lines = told.read_text().splitlines() if told.is_file() else []
+    lines = told.read_text("utf-8").splitlines() if told.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     instructions = torch.backends.cpu.get_cpu_capability()
-    return ", ".join([*names[:1], platform.machine(), instructions])
+    return f"{[*names, 'CPU'][0]} ({platform.machine()}, {instructions})"
 
 
 def environment(
