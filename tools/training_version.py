@@ -9,9 +9,10 @@ Until one of the two is done, results bear a digest of the code instead of a ver
 other code are not shown (`patchlesion_nb.runs`, "The code").
 
 The proof of `--neutral`: the last committed code, which must be on record, and the code at hand
-each train the golden run (`patchlesion_nb.training.golden_run`) and evaluate it, and every file of
-weights, every history and every evaluation must be equal to the last bit. The record is
-resources/training_version.json.
+each train the golden run (`patchlesion_nb.training.golden_run`) and evaluate it; every file of
+weights, every history and every evaluation must be equal to the last bit, and so must what the
+golden run does not reach: rounds of a split, and the weights of each class and type of diagnosis.
+The record is resources/training_version.json.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORD = ROOT / "patchlesion_nb" / "resources" / "training_version.json"
-COMPARED = ("*.safetensors", "history.csv", "*.parquet")
+COMPARED = ("*.safetensors", "history.csv", "*.parquet", "*.txt")
 AT_HAND = """
 import json
 from patchlesion_nb.runs import CODE_PATHS, code_digest
@@ -33,18 +34,29 @@ print(json.dumps({kind: code_digest(entries) for kind, entries in CODE_PATHS.ite
 """
 GOLDEN = """
 import sys
+from pathlib import Path
 import numpy as np
-from patchlesion_nb.config import EvaluationConfig, load_config, resolve_evaluation
+import pandas as pd
+from patchlesion_nb.balancing import image_weights
+from patchlesion_nb.config import EvaluationConfig, RunConfig, load_config, resolve_evaluation
 from patchlesion_nb.evaluation import evaluate
-from patchlesion_nb.splits import Round
+from patchlesion_nb.splits import Round, split_round
 from patchlesion_nb.training import _golden_data, golden_run
-table, pixels = _golden_data()
+folder, (table, pixels) = Path(sys.argv[1]), _golden_data()
 parts = Round(np.arange(14), np.arange(14, 20), np.arange(20, 24))
-for run in golden_run(sys.argv[1]).iterdir():
+for run in golden_run(folder).iterdir():
     config = load_config(run / "config.json")
     for checkpoint in ("last", "best"):
         asked = resolve_evaluation(EvaluationConfig(checkpoint=checkpoint), config)
         evaluate(run, config, asked, table, pixels, parts, run / checkpoint)
+split = pd.Series(np.resize(["fold0", "fold1", "fold2", "test"], 24), table.images.image_id)
+rounds = [vars(split_round(table, split, fold)) for fold in range(3)]
+classes = "MEL NV BCC AKIEC BKL DF VASC".split()
+types = "consensus follow_up confocal histo".split() * 7
+guided = [RunConfig(balancing="diagnosis_guided", diagnosis_scope=scope)
+          for scope in ("benign", "nevus", "all")]
+weights = [image_weights(np.repeat(range(7), 4), classes, one, types).tolist() for one in guided]
+Path(folder, "rounds_and_weights.txt").write_text(f"{rounds} {weights}")
 """
 WHERE = "import patchlesion_nb; print(patchlesion_nb.__file__)"
 
