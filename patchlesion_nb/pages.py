@@ -486,7 +486,8 @@ def _show_small_classes(page):
     "A warning where a class has few lesions in the test set."
     few = small_classes(page, page.majority)
     if few:
-        listed = ", ".join(f"{name} {count} ({images_name(page, data)})"
+        several = len(page.data) > 1
+        listed = ", ".join(f"{name} {count}{f' ({images_name(page, data)})' * several}"
                            for (data, name), count in few.items())
         report.display_notice(
             f"Fewer than {LEAST_LESIONS} test lesions of a class: {listed}",
@@ -583,8 +584,8 @@ def _reading(page, table):
     else:
         widest = scores.loc[scores["sample_std"].idxmax()]
         yield "Measured: mean ± population standard deviation of up to " \
-              f"{scores['networks'].max()} trainings per row. {over}: how much a row changes from " \
-              "training to training is not in it. That is seen from the sample standard " \
+              f"{scores['networks'].max()} trainings per row. {over}: how much a row changes " \
+              "from training to training is not in it. That is seen from the sample standard " \
               f"deviation, up to {widest['sample_std']:.1f} points of MC-sensitivity " \
               f"({widest['row']}). Differences between rows have a second interval, which adds it."
     if scores["best"].notna().any():
@@ -675,7 +676,7 @@ def own_baselines(
 
 _RETRAINED = {"retrained_low": "low, retrained", "retrained_high": "high, retrained"}
 SIGNED = dict.fromkeys(["difference", "low", "high", *_RETRAINED.values(), "published"], "+.1f") | {
-    "p": ".3f", "p, Holm": ".3f"}
+    "p, Holm": ".3f"}
 
 
 def same_images(
@@ -717,7 +718,7 @@ def _display_differences(page, table, caption, name):
     named = ["network", "dataset", "row", "baseline"]
     single = [c for c in ("network", "dataset", "baseline")
               if c in table and (table[c].nunique() == 1 or c == "dataset")]
-    single += [name for name in _RETRAINED if table[name].isna().all()]
+    single += ["p"] + [name for name in _RETRAINED if table[name].isna().all()]
     shown = table.drop(columns=single).rename(columns=_RETRAINED | {"p_holm": "p, Holm"})
     formats = {column: form for column, form in SIGNED.items() if column in shown}
     report.display_table(shown, caption, name, page.asked.output, formats=formats,
@@ -1063,7 +1064,7 @@ def _check_learned(page):
                              f"against_{file_name(baseline)}", page.asked.output, headers=2,
                              folded=True,
                              formats={name: form for name, form in SIGNED.items()
-                                      if name not in ("published", "p", "p, Holm")})
+                                      if name not in ("published", "p, Holm")})
 
 # %% ../nbs/44_pages.ipynb #82204347
 def show_choices(
