@@ -32,32 +32,37 @@ class PatchAttention(nn.Module):
         features: torch.Tensor,  # [B, N, ...]: crops, feature maps or pooled features
     ) -> torch.Tensor:  # [B, N] in (0, 1)
         "The weight of each crop"
-        _check_crops(features, self.crop_count)
-        everything_else = tuple(range(2, features.ndim))
-        return self.gate(self.linear(features.mean(dim=everything_else)))
+        return self.gate(self.linear(_crop_means(features, self.crop_count)))
 
     def forward(self, features):
-        weights = self.weights(features)
-        return features * weights.reshape(weights.shape + (1,) * (features.ndim - 2))
+        return _weighed(features, self.weights(features))
 
     def extra_repr(self):
         return f"crop_count={self.crop_count}"
 
 # %% ../nbs/10_attention.ipynb #f1a81788
-def _check_crops(features, crop_count):
+@torch.fx.wrap
+def _crop_means(features, crop_count):
     if features.ndim < 3 or features.shape[1] != crop_count:
         raise ValueError(
-            f"this attention block was made for {crop_count} crops an image, a tensor of "
+            f"this attention block was made for {crop_count} crops per image, a tensor of "
             f"[B, {crop_count}, ...], and got {list(features.shape)}: give it the crop count "
             "that the network was built and trained with"
         )
+    return features.mean(dim=tuple(range(2, features.ndim)))
+
+
+@torch.fx.wrap
+def _weighed(features, weights):
+    return features * weights.reshape(weights.shape + (1,) * (features.ndim - 2))
 
 # %% ../nbs/10_attention.ipynb #de99d99d
 class _AttendedModule(nn.Module):
     def __init__(self, module, attention):
         super().__init__()
-        self.module = module
+        self.rows = None  # of the last output
         self.attention = attention
+        self.module = module
 
     def __getattr__(self, name):
         try:
@@ -65,16 +70,45 @@ class _AttendedModule(nn.Module):
         except AttributeError:
             return getattr(super().__getattr__("module"), name)
 
+    def __setattr__(self, name, value):
+        layer = self.__dict__.get("_modules", {}).get("module")
+        own = name in (*self.__dict__, "module", "attention") or hasattr(nn.Module, name)
+        if own or not hasattr(layer, name):
+            return super().__setattr__(name, value)
+        setattr(layer, name, value)
+
+    def __iter__(self):
+        *parts, last = self.module
+        return iter([*parts, _AttendedModule(last, self.attention)])
+
     def forward(self, *inputs, **options):
         output = self.module(*inputs, **options)
-        if not isinstance(output, torch.Tensor) or len(output) % self.attention.crop_count:
-            raise ValueError(
-                f"an attention block for {self.attention.crop_count} crops must follow a layer "
-                f"that returns one tensor of [B*{self.attention.crop_count}, ...] and got "
-                f"{list(getattr(output, 'shape', [type(output).__name__]))}"
-            )
-        crops = output.unflatten(0, (-1, self.attention.crop_count))
-        return self.attention(crops).flatten(0, 1)
+        self.rows = output.shape[0] if isinstance(output, torch.Tensor) else None
+        return self.attention(_unfolded(output, self.attention.crop_count)).flatten(0, 1)
+
+
+@torch.fx.wrap
+def _unfolded(output, crop_count):
+    if not isinstance(output, torch.Tensor) or output.shape[0] % crop_count:
+        raise ValueError(
+            f"an attention block for {crop_count} crops must follow a layer that returns one "
+            f"tensor of [B*{crop_count}, ...] and got "
+            f"{list(getattr(output, 'shape', [type(output).__name__]))}"
+        )
+    return output.unflatten(0, (-1, crop_count))
+
+# %% ../nbs/10_attention.ipynb #fa61accc
+def _check_rows(name, network, inputs, options, output):
+    layer = network.get_submodule(name)
+    given = [value.shape[0] for value in (*inputs, *options.values()) if torch.is_tensor(value)]
+    rows, layer.rows = getattr(layer, "rows", None), None
+    if given and rows is not None and rows != given[0]:
+        raise ValueError(
+            f"the network was given {given[0]} crops, and the layer {name!r} returns {rows} rows, "
+            "such as windows or patches, which are no crops: place the attention block after a "
+            "layer that returns a row per crop, such as a whole stage, in a network that sees "
+            "crops as [B*N, ...]"
+        )
 
 # %% ../nbs/10_attention.ipynb #697b3870
 def _find_layer(network, name):
@@ -101,31 +135,62 @@ def place_attention(
     parent, _, child = name.rpartition(".")
     attended = _AttendedModule(layer, PatchAttention(crop_count))
     setattr(network.get_submodule(parent), child, attended)
+    network.register_forward_hook(partial(_check_rows, name), with_kwargs=True)
     return network
 
-# %% ../nbs/10_attention.ipynb #5f7d6971
-def _keep(batches, gate, inputs, weights):
-    batches.append(weights.detach().float().cpu())
+# %% ../nbs/10_attention.ipynb #c96ef944
+class _Recorder:
+    def __init__(self, blocks):
+        self.batches = {name: [torch.empty(0, block.crop_count)] for name, block in blocks.items()}
+        self.seen = None  # weights in the present pass, by block
 
+    def begin(self, model, inputs):
+        self.seen = {}
 
+    def keep(self, name, gate, inputs, weights):
+        if self.seen is None or name in self.seen:
+            what = "outside a pass through the model" if self.seen is None else "twice in one pass"
+            raise ValueError(
+                f"the attention block {name!r} was called {what}, so its weights are not one row "
+                "per image: call the model that is recorded, not a part of it, and place a block "
+                "of its own at each call of a layer"
+            )
+        self.seen[name] = weights.detach().float().cpu()
+
+    def end(self, model, inputs, output):
+        if missing := self.batches.keys() - self.seen.keys():
+            raise ValueError(
+                f"a pass through the model did not call the attention blocks {sorted(missing)}, so "
+                "their weights cannot be recorded: record a model that calls them"
+            )
+        for name, weights in self.seen.items():
+            self.batches[name].append(weights)
+        self.seen = None
+
+# %% ../nbs/10_attention.ipynb #acaf45ad
 @contextmanager
 def record_attention(
     model: nn.Module,  # with any number of PatchAttention blocks
 ):
     "A context with a dictionary that holds, once closed, the patch weights of every image seen"
+    if isinstance(model, (torch.jit.ScriptModule, torch.fx.GraphModule)):
+        raise ValueError(
+            f"a {type(model).__name__} was traced or exported and has no attention blocks any "
+            "more: record the network that it was made from"
+        )
+    model = getattr(model, "_orig_mod", model)
     blocks = {name: m for name, m in model.named_modules() if isinstance(m, PatchAttention)}
-    batches = {name: [torch.empty(0, block.crop_count)] for name, block in blocks.items()}
-    weights = {}
-    hooks = [
-        block.gate.register_forward_hook(partial(_keep, batches[name]))
-        for name, block in blocks.items()
-    ]
-    try:
-        yield weights
-    finally:
-        for hook in hooks:
-            hook.remove()
-        weights.update({name: torch.cat(parts) for name, parts in batches.items()})
+    recorder, weights = _Recorder(blocks), {}
+    with torch.compiler.set_stance("force_eager"), ExitStack() as hooks:
+        hooks.callback(model.register_forward_pre_hook(recorder.begin).remove)
+        for name, block in blocks.items():
+            keep = partial(recorder.keep, name)
+            hooks.callback(block.gate.register_forward_hook(keep).remove)
+        hooks.callback(model.register_forward_hook(recorder.end).remove)
+        try:
+            yield weights
+        finally:
+            weights.update({name: torch.cat(rows) for name, rows in recorder.batches.items()})
 
 # %% ../nbs/10_attention.ipynb #72a69645
 class AttentionCallback(Callback):

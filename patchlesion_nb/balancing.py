@@ -126,7 +126,7 @@ def image_weights(
 def batch_sizes(
     image_count: int,  # images of an epoch, at least 1
     batch_size: int,  # images a batch, at least 1
-    keep_last: bool = True,  # keep the last batch when it is smaller
+    keep_last: bool = True,  # keep the images of a last batch that is smaller
 ) -> list[int]:  # images of each batch
     "The sizes of an epoch's batches"
     if batch_size < 1 or image_count < 1:
@@ -137,7 +137,7 @@ def batch_sizes(
     sizes = [batch_size] * whole
     if whole == 0 or rest > 1 and keep_last:
         return [*sizes, rest]
-    if rest == 1:
+    if rest == 1 and keep_last:
         sizes[-1] += 1
     return sizes
 

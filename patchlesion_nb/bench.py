@@ -256,12 +256,11 @@ def _execute(notebook, folder, parameters):
     "Run a notebook; what failed in words, or nothing"
     import papermill
     from nbclient.exceptions import DeadKernelError
-    from patchlesion_nb.kernels import KERNEL
-    from patchlesion_nb.report import COLOURS
+    from patchlesion_nb.report import COLOURS, own_kernel
 
     try:
         papermill.execute_notebook(str(notebook), str(folder / notebook.name), parameters,
-                                   progress_bar=False, **KERNEL)
+                                   progress_bar=False, **own_kernel())
     except papermill.PapermillExecutionError as failure:
         return COLOURS.sub("", f"{notebook.stem}: {failure.ename}: {failure.evalue}")
     except DeadKernelError as death:
@@ -282,7 +281,7 @@ def _make_page(name, folder, **parameters):
               "seconds": round(time.monotonic() - start), "parameters": parameters,
               "finished": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"}
     executed = nbformat.read(output / notebook.name, as_version=4)
-    (folder / f"{name}.html").write_text(page_html(executed, record))
+    (folder / f"{name}.html").write_text(page_html(executed, record), "utf-8")
     return failed
 
 # %% ../nbs/42_bench.ipynb #43ab5fea

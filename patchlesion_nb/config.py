@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RunConfig', 'EvaluationConfig', 'resolve_run', 'resolve_evaluation', 'config_hash', 'load_config', 'describe_config',
-           'code_commit']
+           'code_commit', 'plain_words']
 
 # %% ../nbs/20_config.ipynb #79196f3c
 import difflib
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 # %% ../nbs/20_config.ipynb #d4881ca2
 class _Settings(BaseModel):
@@ -216,12 +216,25 @@ class EvaluationConfig(_Settings):
         return self
 
 # %% ../nbs/20_config.ipynb #16ff6862
+@lru_cache
+def _lists_gpu(program):
+    "Whether the driver's program lists a GPU"
+    done = subprocess.run([program, "-L"], capture_output=True, encoding="utf-8", errors="replace")
+    return done.stdout.startswith("GPU")
+
+
 def _machine_device():
     "cpu or cuda"
     device = os.environ.get("PATCHLESION_DEVICE") or None
     if device not in (None, "cpu", "cuda"):
         raise ValueError(f"PATCHLESION_DEVICE is {device!r}: set it to cpu or cuda.")
-    return device or ("cuda" if shutil.which("nvidia-smi") else "cpu")
+    if device or not shutil.which("nvidia-smi"):
+        return device or "cpu"
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    if hidden or not _lists_gpu(shutil.which("nvidia-smi")):
+        raise ValueError("nvidia-smi is installed, but no GPU can be used: set PATCHLESION_DEVICE "
+                         "to cpu, or to cuda if torch finds one all the same.")
+    return "cuda"
 
 
 def _machine_threads():
@@ -317,25 +330,6 @@ def resolve_evaluation(
     return EvaluationConfig(**settings)
 
 # %% ../nbs/20_config.ipynb #f185ebd3
-@lru_cache
-def _file_digest(path, size, changed):
-    "SHA-256 of a file that is read again when its size or date has changed"
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _by_content(settings):
-    "Settings with the digest of the weights' file in place of its path"
-    if settings.get("weights", "none") in ("none", "imagenet"):
-        return settings
-    path = Path(settings["weights"]).absolute()
-    if not path.is_file():
-        raise ValueError(f"weights = {settings['weights']!r}: there is no such file, and what it "
-                         "holds is part of the training's identity; take imagenet, none or a file.")
-    found = path.stat()
-    return settings | {"weights": _file_digest(path, found.st_size, found.st_mtime_ns)}
-
-
 def config_hash(
     model: BaseModel,  # a resolved configuration
     *more: str,  # what else tells it apart, such as fingerprints
@@ -346,7 +340,6 @@ def config_hash(
     if open_fields:
         raise ValueError(f"{', '.join(open_fields)} not resolved: hash what resolve_run or "
                          "resolve_evaluation returns.")
-    settings = _by_content(settings)
     text = json.dumps([settings, *more], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -380,19 +373,38 @@ def describe_config(
 # %% ../nbs/20_config.ipynb #34cde097
 def code_commit(
     folder: Path | None = None,  # the package's folder if not given
-) -> str:  # 12 hex digits, with a note on local changes; or that it is unknown
+) -> str:  # 12 hex digits, with a note on local changes; or why it is unknown
     "The git commit of the code."
     folder = Path(folder or str(files("patchlesion_nb")))
+    elsewhere = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR")
+    environment = {name: os.environ[name] for name in os.environ if name not in elsewhere}
 
     def git(*words):
-        return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True)
+        words = ["git", "-c", "safe.directory=*", "-C", str(folder), *words]
+        return subprocess.run(words, capture_output=True, encoding="utf-8", errors="replace",
+                              env=environment | {"LC_ALL": "C"})
 
-    try:
-        known = git("ls-files", "--error-unmatch", "__init__.py").returncode == 0
-    except FileNotFoundError:
-        known = False
-    if not known:
+    if not shutil.which("git"):
+        return "unknown (git is not installed)"
+    known = git("ls-files", "--error-unmatch", "__init__.py")
+    if "not a git repository" in known.stderr or "did not match" in known.stderr:
         return "unknown (not a git checkout)"
+    commit = git("rev-parse", "--short=12", "HEAD")
+    if failed := known.stderr or commit.stderr:
+        return f"unknown ({failed.splitlines()[0]})"
     changed = git("status", "--porcelain", "--", ".").stdout.strip()
-    commit = git("rev-parse", "--short=12", "HEAD").stdout.strip()
-    return f"{commit}, with local changes" if changed else commit
+    return f"{commit.stdout.strip()}, with local changes" if changed else commit.stdout.strip()
+
+# %% ../nbs/20_config.ipynb #5e47050b
+def plain_words(
+    error: Exception,
+) -> str:  # without pydantic's frame
+    "What an error says."
+    if not isinstance(error, ValidationError):
+        return str(error)
+    told = []
+    for one in error.errors():
+        words = one["msg"].removeprefix("Value error, ")
+        field = ".".join(map(str, one["loc"]))
+        told.append(f"{field} = {one['input']!r}: {words}" if field else words)
+    return "; ".join(told)

@@ -15,6 +15,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -30,7 +31,8 @@ from tqdm import tqdm
 
 from .config import EvaluationConfig, RunConfig, resolve_run
 from .metadata import study_root
-from .runs import RunStore, evaluation_id
+from .runs import (
+    RunStore, evaluation_id, evaluation_identity, initial_weights, note_identity)
 from .store import check_store, open_store
 from .study import (
     StudyData, StudyRun, distinct_trainings, epoch_images, missing_runs)
@@ -54,12 +56,14 @@ def ensure_run(
     def make(folder):
         from patchlesion_nb.training import train
 
+        note_identity(folder, identity)
         store = _pixels(images)
         train(config, images.table, store, images.round(config.fold), folder, progress=progress)
 
-    identity = images.run_id(config)
-    runs.produce(runs.run_folder(identity), make)
-    return identity
+    initial_weights(config, fetch=True)
+    identity = images.identity(config)
+    runs.produce(runs.run_folder(identity["run"]), make)
+    return identity["run"]
 
 # %% ../nbs/32_executors.ipynb #00064e50
 def ensure_evaluation(
@@ -75,6 +79,7 @@ def ensure_evaluation(
     def make(folder):
         from patchlesion_nb.evaluation import evaluate
 
+        note_identity(folder, evaluation_identity(evaluation))
         evaluate(runs.run_folder(run), config, evaluation, images.table, _pixels(images),
                  images.round(config.fold), folder)
 
@@ -95,7 +100,7 @@ def _write_log(cell, images, runs, text):
     "Keep what is known of a failure"
     log = _log_path(cell, images, runs)
     log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text(text)
+    log.write_text(text, "utf-8")
     return log
 
 # %% ../nbs/32_executors.ipynb #9124a240
@@ -184,12 +189,13 @@ def _worker_count(missing):
     return max(1, min(cores // threads, len(missing)))
 
 # %% ../nbs/32_executors.ipynb #6dc541b7
-_WORKER_IMPORTS = ["patchlesion_nb.training", "patchlesion_nb.evaluation"]
+_WORKER_IMPORTS = ["patchlesion_nb.runs", "patchlesion_nb.training", "patchlesion_nb.evaluation"]
 
 
 def _may_fork_imported():
     "Whether processes may be copies of one that has imported fastai"
-    return sys.platform == "linux" and not shutil.which("nvidia-smi")
+    fits = len(os.fsencode(tempfile.gettempdir())) <= 107 - len("/pymp-12345678/listener-12345678")
+    return sys.platform == "linux" and fits and not shutil.which("nvidia-smi")
 
 
 @cache
@@ -310,7 +316,7 @@ def _check_networks(missing):
 # %% ../nbs/32_executors.ipynb #72217256
 def _last_line(log):
     "What went wrong, in a line"
-    return log.read_text().strip().splitlines()[-1]
+    return log.read_text("utf-8").strip().splitlines()[-1]
 
 
 def run_missing(
@@ -322,6 +328,8 @@ def run_missing(
 ) -> int:  # cells that were missing
     "Make what is missing of a study; raise `RunsFailed` at the end if something failed"
     execute = executor_named(executor)
+    for run in {(cell.run.network, cell.run.weights): cell.run for cell in wanted}.values():
+        initial_weights(run, fetch=True)
     missing = missing_runs(wanted, data, runs)
     if missing:
         _check_networks(missing)

@@ -73,8 +73,8 @@ def _legend(figure, columns, first=()):
                       frameon=False)
 
 # %% ../nbs/40_figures.ipynb #a93396ff
-_LEGEND = ("ours, mean and std over folds", "ours, one training", "95 % interval over lesions",
-           "published")
+_LEGEND = ("measured, mean and std over folds", "measured, one training",
+           "95 % interval over lesions", "published")
 
 
 def _series(panel, table, places, columns, style):
@@ -109,7 +109,7 @@ def plot_results(
     metric: str = "MC-sensitivity (%)",  # label of the axis
     lines: Mapping[str, float] | None = None,  # levels to mark, percent, by their name
 ) -> Figure:  # a panel a network
-    "The rows of a table, ours beside the published"
+    "The rows of a table, measured beside published"
     _require(summary, _RESULT_COLUMNS, "plot_results")
     own = dict(zip(summary["row"], summary["ours"].astype(bool)))
     networks = list(dict.fromkeys(summary["network"]))
@@ -425,11 +425,16 @@ def _dropout_panel(panel, table, counts):
         panel.errorbar(place, part["mean"], yerr=ends, label=f"{crops} crops", capsize=3,
                        color=PALETTE[number % len(PALETTE)], marker=_sides(1)[1][number % 10],
                        linestyle=_DASHES[number % 4], linewidth=1.5, elinewidth=1)
+        ringed = part["stands_out"].to_numpy(bool) if "stands_out" in part else []
+        if any(ringed):
+            panel.plot(place[ringed], part["mean"][ringed], linestyle="none", marker="o",
+                       markersize=14, markerfacecolor="none", color="0.2",
+                       label="stands out from its neighbours")
     panel.set(xlabel="Probability of dropping a patch", ylabel="MC-sensitivity (%)", xticks=grid)
 
 # %% ../nbs/40_figures.ipynb #6b72cd18
 def plot_patch_dropout(
-    table: pd.DataFrame,  # network, crops, patch_dropout, mean, low, high; percent
+    table: pd.DataFrame,  # network, crops, patch_dropout, mean, low, high; may have stands_out
 ) -> Figure:  # a panel a network
     "MC-sensitivity over patch dropout for each number of crops"
     _require(table, ("network", "crops", "patch_dropout", "mean", "low", "high"),
@@ -440,20 +445,23 @@ def plot_patch_dropout(
             _dropout_panel(panel, table[table["network"] == network], counts)
             panel.set_title(network)
             panel.label_outer()
-        _legend(figure, columns=len(counts))
+        _legend(figure, columns=max(2, len(counts)))
     return figure
 
 # %% ../nbs/40_figures.ipynb #771302d0
 def _forest_panel(panel, table, names):
     "The lines of one group"
     places = np.array([names.index(name) for name in table["name"]])
-    sure = (table["low"] > 0) | (table["high"] < 0)
-    sure = table["decided"].astype(bool) if "decided" in table else sure
-    for chosen, face, label in ((sure, OURS, "ours, decided"), (~sure, "white", "ours, undecided")):
-        part = table[chosen.to_numpy()].rename(columns={"difference": "value"})
-        if len(part):
-            _intervals(panel, part, places[chosen.to_numpy()] - 0.1, dict(
-                marker="o", color=OURS, markerfacecolor=face, label=label))
+    for kind, width, label in (("retrained_", 1.3, "95 %, lesions and retraining"),
+                               ("", 4.5, "95 %, lesions")):
+        if table[f"{kind}low"].notna().any():
+            panel.hlines(places - 0.1, table[f"{kind}low"], table[f"{kind}high"], color=OURS,
+                         linewidth=width, label=label)
+    sure = table["decided"].to_numpy(bool)
+    for chosen, face, label in ((sure, OURS, "decided"), (~sure, "white", "undecided")):
+        if any(chosen):
+            panel.plot(table["difference"][chosen], places[chosen] - 0.1, linestyle="none",
+                       marker="o", markersize=7, color=OURS, markerfacecolor=face, label=label)
     if "published" in table and table["published"].notna().any():
         panel.plot(table["published"], places + 0.2, linestyle="none", marker="D", markersize=5,
                    color=PUBLISHED, markerfacecolor="white", label="published")
@@ -462,12 +470,15 @@ def _forest_panel(panel, table, names):
 
 # %% ../nbs/40_figures.ipynb #e80588db
 def plot_differences(
-    table: pd.DataFrame,  # name, difference, low, high; may have group, decided, published
+    table: pd.DataFrame,  # name, difference, low, high, and the columns that are told above
     label: str = "Difference in MC-sensitivity (points)",  # of the axis
 ) -> Figure:  # a panel a group
-    "Differences with their intervals, one a line"
+    "Differences with both intervals, one a line"
     _require(table, ("name", "difference", "low", "high"), "plot_differences")
-    table = table if "group" in table else table.assign(group="")
+    both = ("retrained_low", "retrained_high")
+    table = pd.DataFrame(dict.fromkeys(both, np.nan) | {"group": ""}, table.index).assign(**table)
+    excluded = ((table[low] > 0) | (table[high] < 0) for low, high in (("low", "high"), both))
+    table["decided"] = np.logical_and(*excluded) & table.get("decided", True)
     names, groups = (list(dict.fromkeys(table[column])) for column in ("name", "group"))
     size = (3.4 + 2.8 * len(groups), 1.5 + 0.36 * len(names))
     with _drawing(1, len(groups), size, sharex=True, sharey=True) as (figure, axes):
@@ -477,7 +488,7 @@ def plot_differences(
             panel.set_xlabel(fill(label, 44))
         axes[0, 0].set_yticks(range(len(names)), [fill(str(name), 44) for name in names])
         axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
-        _legend(figure, columns=3)
+        _legend(figure, columns=2)
     return figure
 
 # %% ../nbs/40_figures.ipynb #67da6689
@@ -776,7 +787,6 @@ def _grouped_bars(panel, table):
                           color=PALETTE[number % len(PALETTE)])
         panel.bar_label(bars, [f"{count:,}" for count in table[part]], padding=3,
                         fontsize="small")
-    panel.set_xscale("symlog", linthresh=1)
     panel.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 # %% ../nbs/40_figures.ipynb #8014dd39
@@ -790,8 +800,8 @@ def plot_split(
     with _drawing(1, 1, (7, 1.2 + 0.17 * table.size)) as (figure, axes):
         panel = axes[0, 0]
         _grouped_bars(panel, table)
-        panel.set(xlabel="Images (logarithmic)", ylabel="Class",
-                  xlim=(0, 3 * max(table.to_numpy().max(), 1)))
+        panel.set(xlabel="Images", ylabel="Class",
+                  xlim=(0, 1.15 * max(table.to_numpy().max(), 1)))
         panel.set_yticks(range(len(table)), table.index)
         panel.invert_yaxis()
         panel.grid(axis="y", visible=False)

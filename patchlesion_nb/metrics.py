@@ -5,14 +5,16 @@
 # %% auto #0
 __all__ = ['reduce_crops', 'confusion', 'class_recall', 'mc_sensitivity', 'mc_specificity', 'accuracy', 'f1_score', 'auc',
            'score', 'bootstrap_draws', 'bootstrap_lesions', 'PairedTest', 'paired_contrast', 'paired_test',
-           'paired_difference', 'adjust_p', 'sensitivity_at_specificity', 'sensitivity_at_specificity_interval',
-           'reliability_table', 'expected_calibration_error']
+           'paired_difference', 'TrainingSpread', 'training_spread', 'retrained_draws', 'adjust_p',
+           'sensitivity_at_specificity', 'sensitivity_at_specificity_draws', 'reliability_table',
+           'expected_calibration_error']
 
 # %% ../nbs/23_metrics.ipynb #b7d93795
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
@@ -291,21 +293,34 @@ class PairedTest(NamedTuple):
     low: float  # low end of the interval, in the same unit
     high: float  # high end
     p: float  # two-sided, above 0 to 1
+    retrained_low: float = np.nan  # low end if trainings vary too; NaN where that is not known
+    retrained_high: float = np.nan  # high end
+    retrained_p: float = np.nan  # two-sided, never below p
 
 
-def paired_contrast(
-    difference: float,  # as observed
-    draws: np.ndarray,  # float [draws], the same in each draw; NaN where it has no value
-    confidence: float = 0.95,  # share of the draws within the interval, between 0 and 1
-) -> PairedTest:  # in the unit of the difference
-    "Interval and p of any contrast, from its value in each draw"
+def _contrast(draws, confidence):
+    "Low and high end and p of a contrast, from its value in each draw"
     draws = np.asarray(draws, dtype=np.float64)
     draws = draws[~np.isnan(draws)]
     if not len(draws):
         raise ValueError("no draw of the contrast has a value: expected at least one.")
     beyond = min((draws <= 0).sum(), (draws >= 0).sum())
-    p = min(1.0, 2 * (beyond + 1) / (len(draws) + 1))
-    return PairedTest(float(difference), *_middle(draws, confidence), float(p))
+    return *_middle(draws, confidence), float(min(1.0, 2 * (beyond + 1) / (len(draws) + 1)))
+
+
+def paired_contrast(
+    difference: float,  # as observed
+    draws: np.ndarray,  # float [draws], the same in each draw of lesions; NaN: no value
+    confidence: float = 0.95,  # share of the draws within the interval, between 0 and 1
+    retrained: np.ndarray | None = None,  # float [draws], of `retrained_draws`; None: not known
+) -> PairedTest:  # in the unit of the difference
+    "Intervals and p of any contrast, from its value in each draw"
+    low, high, p = _contrast(draws, confidence)
+    test = PairedTest(float(difference), low, high, p)
+    if retrained is None:
+        return test
+    wider = _contrast(retrained, confidence)
+    return PairedTest(*test[:4], min(low, wider[0]), max(high, wider[1]), max(p, wider[2]))
 
 # %% ../nbs/23_metrics.ipynb #19441752
 def paired_test(
@@ -319,16 +334,19 @@ def paired_test(
     seed: int = 0,  # seed of the draws
     confidence: float = 0.95,  # share of the draws within the interval, between 0 and 1
     relative: bool = False,  # in percent of the second row's score instead of points
-) -> PairedTest:  # difference a - b, its interval and p
+    retrain: Callable | None = None,  # `retrained_draws` with all but the draws; None: not known
+) -> PairedTest:  # difference a - b, its intervals and p
     "The difference of two rows in a metric (its mean over folds), the same lesions for both"
     both = [predicted_a, predicted_b]
-    a, b = (np.mean(metric(confusion(targets, row, class_count))) for row in both)
-    drawn_a, drawn_b = (bootstrap_draws(targets, row, lesion_ids, class_count, metric, draws, seed)
-                        for row in both)
-    if relative:
-        observed = 100 * _share(a - b, b)
-        return paired_contrast(observed, 100 * _share(drawn_a - drawn_b, drawn_b), confidence)
-    return paired_contrast(a - b, drawn_a - drawn_b, confidence)
+    scores = [np.mean(metric(confusion(targets, row, class_count))) for row in both]
+    drawn = [bootstrap_draws(targets, row, lesion_ids, class_count, metric, draws, seed)
+             for row in both]
+
+    def apart(a, b):
+        return 100 * _share(a - b, b) if relative else a - b
+
+    retrained = retrain and apart(*retrain(drawn))
+    return paired_contrast(apart(*scores), apart(*drawn), confidence, retrained)
 
 
 def paired_difference(
@@ -342,6 +360,43 @@ def paired_difference(
     "A paired test without its p"
     test = paired_test(targets, predicted_a, predicted_b, lesion_ids, class_count, **settings)
     return test[:3]
+
+# %% ../nbs/23_metrics.ipynb #94ac0a41
+class TrainingSpread(NamedTuple):
+    "How far the trainings of one row differ"
+
+    deviation: float  # standard deviation of the score of one training, points
+    freedom: int  # degrees of freedom: trainings less rows
+
+
+def training_spread(
+    rows: Iterable[Sequence[float]],  # of each row: the scores of its trainings
+) -> TrainingSpread | None:  # None where no row has several
+    "The pooled sample standard deviation"
+    rows = list(rows)
+    freedom = sum(len(scores) - 1 for scores in rows)
+    squares = sum(np.var(scores) * len(scores) for scores in rows)
+    return TrainingSpread(float(np.sqrt(squares / freedom)), freedom) if freedom else None
+
+
+def retrained_draws(
+    drawn: np.ndarray,  # float [rows, draws], scores in each draw of lesions
+    names: Sequence[str],  # [rows]; a name has the same luck in every contrast
+    trainings: Sequence[float],  # [rows], how many are behind each; infinite: never trained
+    spread: TrainingSpread,  # of one training
+    seed: int = 0,  # seed of the draws of trainings
+) -> np.ndarray:  # float64 [rows, draws]
+    "The same scores if each row were trained again in each draw"
+    drawn = np.asarray(drawn, dtype=np.float64)
+    if not len(drawn) == len(names) == len(trainings):
+        raise ValueError(f"scores of {len(drawn)} rows, {len(names)} names and {len(trainings)} "
+                         "numbers of trainings: expected one of each a row.")
+    count = drawn.shape[1]
+    chi_squared = np.random.default_rng(seed).chisquare(spread.freedom, count)
+    luck = [np.random.default_rng([seed, crc32(name.encode())]).standard_normal(count)
+            for name in names]
+    deviation = spread.deviation * np.sqrt(spread.freedom / chi_squared)
+    return drawn + luck * deviation / np.sqrt(trainings)[:, None]
 
 # %% ../nbs/23_metrics.ipynb #88f10128
 def adjust_p(
@@ -394,7 +449,7 @@ def sensitivity_at_specificity(
     return float(np.mean([_sensitivity_at(fold, positive, once, specificity) for fold in folds]))
 
 
-def sensitivity_at_specificity_interval(
+def sensitivity_at_specificity_draws(
     targets: np.ndarray,  # int [n], true class of each image
     probabilities: np.ndarray,  # float [n, C] or [folds, n, C]
     lesion_ids: Sequence[str],  # [n], lesion of each image
@@ -402,14 +457,13 @@ def sensitivity_at_specificity_interval(
     specificity: float = 0.9,  # share of the other images without alarm, 0 to 1
     draws: int = 1000,  # draws of all lesions
     seed: int = 0,  # seed of the draws
-    confidence: float = 0.95,  # share of the draws within the interval, between 0 and 1
-) -> tuple[float, float]:  # low and high end, percent
-    "The interval of the sensitivity at a specificity, resampling lesions"
+) -> np.ndarray:  # float64 [draws], percent
+    "The sensitivity at a specificity (its mean over folds) in each draw of lesions"
     folds, positive = _class_against_rest(targets, probabilities, class_index, specificity)
     lesions = _lesion_numbers(lesion_ids, len(positive))
     weights = _drawn(lesions.max() + 1, draws, seed)[:, lesions]
     drawn = [_sensitivity_at(fold, positive, weights, specificity) for fold in folds]
-    return _middle(np.mean(drawn, axis=0), confidence)
+    return np.mean(drawn, axis=0)
 
 # %% ../nbs/23_metrics.ipynb #181d4dca
 def reliability_table(

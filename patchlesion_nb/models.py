@@ -8,14 +8,11 @@ __all__ = ['PatchNetwork', 'build_network', 'parameter_count', 'flop_count']
 # %% ../nbs/11_models.ipynb #981fb886
 import copy
 import difflib
-import importlib.util
-import os
-import pickle
-import shutil
+import re
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -90,45 +87,126 @@ class PatchNetwork(nn.Module):
         self,
         crops: torch.Tensor,  # [B, N, C, h, w]
     ) -> torch.Tensor:  # logits [B, N, classes]; [B, 1, classes] with an aggregation
-        if crops.ndim != 5:
-            raise ValueError(f"crops of [B, N, C, h, w] are expected, got {list(crops.shape)}")
-        crops = self.initial_attention(crops)
+        crops = self.initial_attention(_checked(crops))
         features = self.backbone(crops.flatten(0, 1))
         features = features.unflatten(0, crops.shape[:2])
         return self.head(self.aggregation(self.end_attention(features)))
 
+
+@torch.fx.wrap
+def _checked(crops):
+    if crops.ndim != 5:
+        raise ValueError(f"crops of [B, N, C, h, w] are expected, got {list(crops.shape)}")
+    return crops
+
 # %% ../nbs/11_models.ipynb #2d410a72
-def _read_tensors(path):
+_NO_WEIGHTS = {
+    b"version https://git-lfs": "a Git LFS pointer: fetch the file itself with `git lfs pull`",
+    b"<": "a web page: download the file itself, perhaps after logging in",
+}
+
+
+def _read_weights(path):
+    "What a file of safetensors or torch holds"
     path = Path(path)
     if not path.is_file():
-        raise DataError(f"weights file {path} does not exist: pass 'none', 'imagenet' or a file")
+        what = "is a folder: pass a file in it" if path.is_dir() else (
+            "does not exist: pass 'none', 'imagenet' or a file")
+        raise DataError(f"weights file {path} {what}")
+    with open(path, "rb") as file:
+        start = file.read(64)
+    for sign, what in _NO_WEIGHTS.items():
+        if start.lstrip().startswith(sign):
+            raise DataError(f"weights file {path} is {what}")
     try:
-        if path.suffix == ".safetensors":
+        if start[8:9] == b"{":
             return safetensors.torch.load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (safetensors.SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        with open(path, "rb") as file:  # a path ending in .safetensors goes elsewhere in torch
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # of any type, where a file is damaged
+        objects = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f"holds objects ({objects[1]})" if objects else "is damaged, or holds objects"
         raise DataError(
-            f"weights file {path} was not loaded: it is damaged, or holds more than tensors and "
-            "might run code. Pass a .safetensors file in timm's naming"
+            f"weights file {path} was not loaded: it {what} besides tensors, and they might run "
+            "code. Where it was written, save the tensors alone: "
+            "safetensors.torch.save_file(network.state_dict(), 'weights.safetensors')"
         ) from error
 
 # %% ../nbs/11_models.ipynb #22983d18
+def _tensors(found, prefix=""):
+    "Each tensor in nested dictionaries, with its joined name"
+    for key, value in found.items():
+        if isinstance(value, dict):
+            yield from _tensors(value, f"{prefix}{key}.")
+        elif isinstance(value, torch.Tensor):
+            yield f"{prefix}{key}".replace("_orig_mod.", ""), value
+
+
+def _prefixes(names, expected):
+    "How many of the expected names stand under each prefix"
+    parts = [name.split(".") for name in names]
+    return Counter(
+        ".".join(part[:cut] + [""]) if cut else ""
+        for part in parts
+        for cut in range(len(part))
+        if ".".join(part[cut:]) in expected
+    )
+
+# %% ../nbs/11_models.ipynb #79750008
+def _misfit(path, tensors, expected, prefix):
+    "The error of a file that does not have the network's tensors"
+    there = {name: tensors[prefix + name].shape for name in expected if prefix + name in tensors}
+    missing = [name for name in expected if name not in there]
+    shapes = [f"{name} {list(shape)} instead of {list(expected[name].shape)}"
+              for name, shape in there.items() if shape != expected[name].shape]
+    more = [name for name in tensors if name.removeprefix(prefix) not in expected
+            and not name.endswith("num_batches_tracked")]
+    listed = [("missing", missing), ("of another shape", shapes), ("unknown", more)]
+    told = "; ".join(f"{len(names)} {what} ({', '.join(names[:3])}{', ...' * (len(names) > 3)})"
+                     for what, names in listed if names)
+    return DataError(
+        f"weights file {path} does not fit the network, which has {len(expected)} tensors: {told}. "
+        "Pass weights of the same network, with the same kind of head, in timm's naming"
+    )
+
+
+def _fitting(path, expected):
+    "The tensors of a file that a network expects, by its own names"
+    found = _read_weights(path)
+    tensors = dict(_tensors(found)) if isinstance(found, dict) else {}
+    if not tensors:
+        what = f"{', '.join(map(str, found)) or 'nothing'}" if isinstance(found, dict) else (
+            f"a {type(found).__name__}")
+        raise DataError(f"weights file {path} holds {what}, no tensors by name: save the network's "
+                        "state_dict() in it")
+    counts = _prefixes(tensors, expected)
+    fitting = [prefix for prefix in counts if all(
+        getattr(tensors.get(prefix + name), "shape", None) == value.shape
+        for name, value in expected.items())]
+    if not fitting:
+        raise _misfit(path, tensors, expected, max(counts, key=counts.get, default=""))
+    if len(fitting) > 1 and "" not in fitting:
+        raise DataError(f"weights file {path} holds {len(fitting)} such networks, under "
+                        f"{', '.join(fitting)}: save the one that is meant in a file of its own")
+    prefix = min(fitting, key=len)
+    return {name.removeprefix(prefix): value for name, value in tensors.items()
+            if name.startswith(prefix)}
+
+# %% ../nbs/11_models.ipynb #a491c7f7
 def _load_backbone(backbone, path):
-    tensors = {key.removeprefix("backbone."): value for key, value in _read_tensors(path).items()}
-    expected = backbone.state_dict()
-    wrong = [
-        key
-        for key, value in expected.items()
-        if getattr(tensors.get(key), "shape", None) != value.shape
-        and not key.endswith("num_batches_tracked")
-    ]
-    if wrong:
+    state = backbone.state_dict()
+    expected = {name: value for name, value in state.items()
+                if not name.endswith("num_batches_tracked")}
+    tensors = _fitting(path, expected)
+    broken = [name for name, value in expected.items()
+              if value.isfinite().all() and not tensors[name].isfinite().all()]
+    if broken:
         raise DataError(
-            f"weights file {path} does not fit the network: {len(wrong)} of {len(expected)} "
-            f"tensors are missing or of another shape, the first is {wrong[0]!r}, "
-            f"{list(expected[wrong[0]].shape)}. Pass weights of the same network in timm's naming"
+            f"weights file {path}: {len(broken)} of {len(expected)} tensors hold NaN or infinite "
+            f"values, the first is {broken[0]}. The training that wrote it had failed: pass an "
+            "earlier checkpoint"
         )
-    kept = {key: value for key, value in tensors.items() if key in expected}
+    kept = {name: value for name, value in tensors.items() if name in state}
     backbone.load_state_dict(kept, strict=False)
 
 # %% ../nbs/11_models.ipynb #6af2c041
@@ -246,7 +324,7 @@ def build_network(
     crop_count: int = 9,  # N, crops of an image; only attention is bound to it
     aggregation: str = "mean",  # "mean": logits of each crop; "gru", "abmil": of the image
     attention: str = "none",  # "none", "initial", "end", "dual", or the name of a backbone's layer
-    weights: str = "none",  # "none", "imagenet", or the path of a .safetensors file
+    weights: str = "none",  # "none", "imagenet", or the path of a file of safetensors or torch
     gru_width: int = 1024,  # the paper's
     gru_layers: int = 1,  # the paper's
     gru_bidirectional: bool = False,

@@ -95,7 +95,7 @@ def make_split(
     splitter = StratifiedGroupKFold if grouped else StratifiedKFold
     splitter = splitter(folds + 1, shuffle=True, random_state=seed)
     parts = np.empty(len(table), dtype=object)
-    rounds = splitter.split(images.target, images.target, images.lesion_id)
+    rounds = splitter.split(images.target, images.target, images.lesion_id if grouped else None)
     for name, (_, positions) in zip((TEST, *map(_fold, range(folds))), rounds, strict=True):
         parts[positions] = name
     return _as_split(images.image_id, parts)

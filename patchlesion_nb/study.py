@@ -4,16 +4,18 @@
 
 # %% auto #0
 __all__ = ['TABLE_2', 'TABLE_3', 'TABLE_4', 'TABLE_6', 'TABLE_5', 'SCOPES', 'CONTROLS', 'SWITCHES', 'LEAKAGE', 'EXPERIMENTS',
-           'TRAINING_FIELDS', 'PROFILES', 'PAPER_NETWORKS', 'published', 'Row', 'Experiment', 'Profile', 'load_profile',
-           'profile_reasons', 'experiment_rows', 'sources', 'StudyRun', 'study_runs', 'at_checkpoint',
-           'distinct_trainings', 'comparison_note', 'StudyData', 'study_data', 'study_data_if_there', 'missing_runs',
-           'epoch_images', 'Plan', 'plan', 'format_plan']
+           'TRAINING_FIELDS', 'PROFILES', 'ALL_FOLDS', 'MAY_BE_ONE', 'PAPER_NETWORKS', 'published', 'Row', 'Experiment',
+           'Profile', 'load_profile', 'profile_reasons', 'experiment_rows', 'sources', 'StudyRun', 'study_runs',
+           'at_checkpoint', 'distinct_trainings', 'comparison_note', 'StudyData', 'study_data', 'study_data_if_there',
+           'missing_runs', 'epoch_images', 'Plan', 'plan', 'format_plan']
 
 # %% ../nbs/31_study.ipynb #55dd0fd6
 import json
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
@@ -24,9 +26,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .balancing import epoch_sizes
 from .config import (
-    EvaluationConfig, RunConfig, config_hash, resolve_evaluation, resolve_run)
+    EvaluationConfig, RunConfig, plain_words, resolve_evaluation, resolve_run)
 from .metadata import _nearest
-from .runs import RunStore, evaluation_id, run_id
+from .runs import (
+    RunStore, evaluation_id, evaluation_identity, initial_weights, run_identity)
 from .sources import Source, SourceImages, prepare_source, source_if_there
 from .splits import authors_split
 
@@ -323,7 +326,7 @@ class _GridFields(_MoreImageFields):
     controls: bool = Field(False, description="train the shuffled-label control too")
     folds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="folds that validate")
     other_folds: tuple[int, ...] = Field(
-        (), description="folds of all experiments but Table II; none given: the same")
+        (), description="folds of all but Table II and extension_controls; none given: the same")
     seeds: tuple[int, ...] = Field((0,), min_length=1, description="one training each")
     dropout_grid: tuple[float, ...] = Field(
         (0.0, 0.1, 0.2), min_length=1, description="p_d of Fig. 5; its grid is lost in the text")
@@ -355,7 +358,24 @@ def _check_training_fields(method, settings):
             raise ValueError(f"{method}: {name!r} is not for a profile to set; {hint}")
     RunConfig(**settings)
 
+# %% ../nbs/31_study.ipynb #e45a58c5
+def _check_methods(profile):
+    "Refuse values for a method that is none, and those that one of its rows exists to vary"
+    rows = [(table, row) for table, experiment in EXPERIMENTS.items()
+            for row in experiment.rows(profile)]
+    known = dict.fromkeys(row.settings_name for _, row in rows)
+    for method, settings in profile.rows.items():
+        if method not in known:
+            hint = _nearest(method, known)
+            raise ValueError(f'[rows."{method}"]: no row has this method; {hint}')
+        for table, row in rows:
+            varied = settings.keys() & {**row.run, **row.evaluation}
+            if row.settings_name == method and varied:
+                raise ValueError(f'[rows."{method}"] {min(varied)}: the row {row.name!r} of '
+                                 f"{table} exists to vary it; leave it out, or set it for every "
+                                 "row")
 
+# %% ../nbs/31_study.ipynb #8199a996
 class Profile(_StatisticsFields):
     "A study on one kind of machine: which images, which networks, which tables, and how long"
 
@@ -388,6 +408,7 @@ class Profile(_StatisticsFields):
             _experiment(name)
         for method, overrides in {"every row": {}, **self.rows}.items():
             _check_training_fields(method, self.training | overrides)
+        _check_methods(self)
         return self
 
 # %% ../nbs/31_study.ipynb #27671974
@@ -412,7 +433,7 @@ def load_profile(
     try:
         return Profile(**tomllib.loads(file.read_text(encoding="utf-8")))
     except ValueError as error:
-        raise ValueError(f"{file}: {error}") from error
+        raise ValueError(f"{file}: {plain_words(error)}") from error
 
 # %% ../nbs/31_study.ipynb #60c5b479
 def _told_keys(text):
@@ -518,7 +539,7 @@ def _run_of(profile, row, network, fold, seed):
     own = {"dataset": sources(profile)[row.images].name, "network": timm_name, "fold": fold,
            "seed": seed}
     overrides = profile.rows.get(row.settings_name, {})
-    run = RunConfig(**(profile.training | dict(row.run) | overrides | own))
+    run = RunConfig(**(profile.training | overrides | dict(row.run) | own))
     return run.model_copy(update=_longer(run, row.longer)) if row.longer > 1 else run
 
 # %% ../nbs/31_study.ipynb #89b3f1d4
@@ -555,12 +576,16 @@ def _chosen(asked, known, what):
     return tuple(asked or known)
 
 
+ALL_FOLDS = ("table_2", "extension_controls")  # their rows say how far trainings differ
+
+
 def _folds_of(profile, experiment, row, asked):
     "The folds of a row, of those that were asked for"
     if row.images.startswith("spc"):
         return (0,)
     elsewhere = profile.other_folds or profile.folds
-    own = profile.folds if experiment == "table_2" else elsewhere
+    every = experiment in ALL_FOLDS or row.images == "random_split"
+    own = profile.folds if every else elsewhere
     return tuple(fold for fold in own if fold in asked)
 
 
@@ -573,12 +598,40 @@ def study_runs(
     "All runs that the experiments of a profile are made of"
     networks = _chosen(networks, profile.network_labels, "network")
     folds = _chosen(folds, profile.folds, "fold")
-    return [_study_run(profile, EXPERIMENTS[name], row, network, fold, seed)
-            for name in experiments or profile.experiments
-            for network in networks
-            for row in experiment_rows(name, profile) if network in (row.networks or networks)
-            for fold in _folds_of(profile, name, row, folds)
-            for seed in profile.seeds]
+    cells = [_study_run(profile, EXPERIMENTS[name], row, network, fold, seed)
+             for name in experiments or profile.experiments
+             for network in networks
+             for row in experiment_rows(name, profile) if network in (row.networks or networks)
+             for fold in _folds_of(profile, name, row, folds)
+             for seed in profile.seeds]
+    _refuse_twins(profile, cells)
+    return cells
+
+# %% ../nbs/31_study.ipynb #3b35632c
+MAY_BE_ONE = {
+    # Table V's rows are Multi-Crop with each way of balancing, and one of them is the profile's
+    # own: in the paper, Loss Weighting is Multi-Crop of Tables II, III and, as k = 1, VI
+    **{frozenset(("Multi-Crop", row.name)): "the profile's balancing" for row in TABLE_5},
+    # ours: nothing is left to leave out
+    frozenset(("Ordered-Crop Mean", "Ordered-Crop Mean without dropout")): "patch_dropout = 0",
+    frozenset(("Initial Attention", "Initial Attention without the final ReLU")): "no DenseNet",
+}
+
+
+def _refuse_twins(profile, cells):
+    "Refuse rows of an experiment that differ in nothing, unless they may be one"
+    images = {key: replace(source, name="") for key, source in sources(profile).items()}
+    seen = {}
+    for cell in cells:
+        run = cell.run.model_copy(update={"dataset": ""})
+        result = (cell.table, cell.network, images[cell.images], run, cell.evaluation, cell.reduce)
+        twin = seen.setdefault(result, cell)
+        same = (twin.row, twin.images) == (cell.row, cell.images)
+        if not same and frozenset((twin.row, cell.row)) not in MAY_BE_ONE:
+            names = [", ".join(filter(None, (one.row, one.images))) for one in (twin, cell)]
+            raise ValueError(f"profile {profile.name}: {names[0]!r} and {names[1]!r} of "
+                             f"{cell.table} are one and the same with its values; change the value "
+                             f"that makes them alike, or take {cell.table} off its experiments")
 
 # %% ../nbs/31_study.ipynb #265fa7fd
 def at_checkpoint(
@@ -592,11 +645,11 @@ def at_checkpoint(
 # %% ../nbs/31_study.ipynb #9a7e4237
 def distinct_trainings(
     runs: Sequence[StudyRun],
-) -> dict[str, list[StudyRun]]:  # hash of the resolved configuration -> the cells that share it
+) -> dict[RunConfig, list[StudyRun]]:  # resolved configuration -> the cells that share it
     "The trainings that a list of cells asks for, each once"
     shared = {}
     for run in runs:
-        shared.setdefault(config_hash(run.run), []).append(run)
+        shared.setdefault(run.run, []).append(run)
     return shared
 
 # %% ../nbs/31_study.ipynb #f2dc370d
@@ -627,12 +680,19 @@ def comparison_note(
 class StudyData(SourceImages):
     "The images of a source, and the names of trainings on them"
 
+    def identity(
+        self,
+        config: RunConfig,
+    ) -> dict:  # as of `run_identity`
+        "All that the result of a training on these images depends on"
+        return run_identity(config, *self.fingerprints)
+
     def run_id(
         self,
         config: RunConfig,
-    ) -> str:  # 16 hexadecimal digits
+    ) -> str:  # 16 hexadecimal digits; "" while its initial weights are not at hand
         "The name of a training on these images"
-        return run_id(config, *self.fingerprints)
+        return self.identity(config)["run"]
 
 
 def _sources_of(profile, runs, data_root):
@@ -723,9 +783,8 @@ def _all_sizes(profile, runs, data):
 _SPEED_FIELDS = ("network", "crop_size", "device", "threads", "precision")
 
 
-def _finished_runs(store):
+def _with_speed(runs):
     "Finished runs with their speed in crops a second"
-    runs = store.list_runs()
     if "environment.images_per_second" not in runs:
         return None
     return runs.assign(speed=runs["environment.images_per_second"] * runs["crop_count"])
@@ -757,6 +816,7 @@ class Plan:
     asked: dict[str, int]  # by kind: trainings if no row shared one with another
     trainings: pd.DataFrame  # columns as `plan` tells
     pixel_bytes: float  # size of the pixel stores; NaN if unknown
+    notes: tuple[str, ...] = ()  # sentences on weights to fetch, other code and other versions
 
     def __str__(self):
         return format_plan(self)
@@ -766,9 +826,9 @@ def _state(cells, data, store):
     "Run id, whether it is there, and how many evaluations are missing"
     keys = {evaluation_id(cell.evaluation) for cell in cells}
     images = data.get(cells[0].run.dataset)
-    if images is None:
+    run = images.run_id(cells[0].run) if images else ""
+    if not run:
         return {"run": "", "state": "missing", "evaluations": len(keys)}
-    run = images.run_id(cells[0].run)
     begun = store.partial_folder(store.run_folder(run)).exists()
     state = "there" if store.has_run(run) else "begun" if begun else "missing"
     missing = sum(not store.has_evaluation(run, key) for key in keys)
@@ -801,6 +861,41 @@ def _plan_row(cells, data, store, sizes, finished, stated):
     cost = _cost(first.run, images, finished, stated)
     return row | cost | ({"bytes": 0} if there else {})
 
+# %% ../nbs/31_study.ipynb #bda8919a
+def _unused(trainings, data, store):
+    "Runs and evaluations with the settings of missing ones, made by other code: their versions"
+    missing, others = set(), []
+    for cells, row in trainings:
+        if row["state"] == "there":
+            keys = [evaluation_identity(cell.evaluation) for cell in cells]
+            asked = {key["settings"] for key in keys
+                     if not store.has_evaluation(row["run"], key["evaluation"])}
+            others += [one for one in store.identities(row["run"]) if one["settings"] in asked]
+        elif row["run"]:
+            missing.add(data[row["dataset"]].identity(cells[0].run)["settings"])
+    others += [one for one in store.identities() if one["settings"] in missing] if missing else []
+    return Counter(one["code"] for one in others)
+
+# %% ../nbs/31_study.ipynb #a3db125c
+def _notes(trainings, data, store, finished):
+    "What a plan says of initial weights, other code and other versions"
+    absent = {cells[0].run.network for cells, _ in trainings
+              if cells[0].run.weights != "none" and initial_weights(cells[0].run) is None}
+    for network in sorted(absent):
+        yield f"the ImageNet weights of {network} are not on this machine: they are fetched first"
+    for code, count in sorted(_unused(trainings, data, store).items()):
+        what = "evaluation" if code.startswith("evaluation") else "run"
+        what += " with these settings is" if count == 1 else "s with these settings are"
+        yield f"{count} {what} of other code ({code}): not used"
+    there = [row["run"] for _, row in trainings if row["state"] == "there"]
+    for package in ("torch", "timm"):
+        found = finished.get(f"environment.versions.{package}", pd.Series(dtype=object))
+        found = found[finished["run"].isin(there)].dropna().value_counts().drop(
+            version(package), errors="ignore")
+        for theirs, count in found.items():
+            runs = "1 run was" if count == 1 else f"{count} runs were"
+            yield f"{runs} trained with {package} {theirs}; here is {version(package)}"
+
 # %% ../nbs/31_study.ipynb #a6fd131b
 def _asked(runs):
     "How many trainings each kind of experiment would need if none were shared"
@@ -829,12 +924,14 @@ def plan(
 ) -> Plan:
     "What is there, what is missing, and what that will cost"
     store, data = store or RunStore(), data or {}
-    sizes, finished = _all_sizes(profile, runs, data), _finished_runs(store)
-    rows = [_plan_row(shared, data, store, sizes, finished, crops_per_second)
-            for shared in distinct_trainings(runs).values()]
+    sizes, known = _all_sizes(profile, runs, data), store.list_runs()
+    finished = _with_speed(known)
+    trainings = [(cells, _plan_row(cells, data, store, sizes, finished, crops_per_second))
+                 for cells in distinct_trainings(runs).values()]
     experiments = tuple(dict.fromkeys(cell.table for cell in runs))
-    return Plan(profile.name, experiments, _asked(runs), pd.DataFrame(rows),
-                _pixel_bytes(profile, sizes))
+    rows = pd.DataFrame([row for _, row in trainings])
+    return Plan(profile.name, experiments, _asked(runs), rows,
+                _pixel_bytes(profile, sizes), tuple(_notes(trainings, data, store, known)))
 
 # %% ../nbs/31_study.ipynb #59a3a22e
 def _in_units(value, units):
@@ -855,17 +952,17 @@ def _total(values, tell="{:,.0f}".format):
     return tell(values.sum()) + (f", and unknown for {unknown} trainings" if unknown else "")
 
 # %% ../nbs/31_study.ipynb #9703c234
-def _plan_table(plan):
+def _plan_table(plan, trainings):
     "One line a network and row; the experiment is left out where there is only one"
-    trainings = plan.trainings
-    if len(plan.experiments) == 1:
-        only = f"{plan.experiments[0]} "
-        trainings = trainings.assign(rows=trainings["rows"].str.removeprefix(only))
-    trainings = trainings.assign(rows=trainings["rows"].str.slice(0, 70))
-    lines = trainings.groupby(["network", "rows"], sort=False).agg(
-        trainings=("state", "size"), there=("state", lambda state: (state == "there").sum()),
-        crops=("crops", "sum"), hours=("hours", lambda hours: hours.sum(skipna=False)))
-    return lines.reset_index().to_string(
+    names = trainings["rows"].str.split(f", (?=(?:{'|'.join(plan.experiments)}) )", regex=True)
+    only = f"{plan.experiments[0]} " if len(plan.experiments) == 1 else ""
+    more = (names.str.len() - 1).map(lambda count: f" (and {count} more)" if count else "")
+    rows = names.str[0].str.removeprefix(only) + more
+    lines = trainings.assign(rows=rows).groupby(["network", "rows"], sort=False).agg(
+        trainings=("state", "size"), crops=("crops", "sum"),
+        hours=("hours", lambda hours: hours.sum(skipna=False))).reset_index()
+    lines["rows"] = lines["rows"].str.ljust(lines["rows"].str.len().max())
+    return lines[["network", "trainings", "crops", "hours", "rows"]].to_string(
         index=False, na_rep="unknown", formatters={"crops": "{:,.0f}".format},
         float_format="{:.2f}".format)
 
@@ -887,7 +984,7 @@ def _count_table(plan):
 # %% ../nbs/31_study.ipynb #5310b53c
 def format_plan(
     plan: Plan,
-    lines: bool = True,  # with a line for each network and row
+    lines: bool = True,  # with a line for each network and row of which something is missing
 ) -> str:  # a page of text
     "A plan as text: trainings by kind, what they cost, and a line for each network and row"
     trainings = plan.trainings
@@ -905,5 +1002,7 @@ def format_plan(
     }
     head = f"{plan.profile}: {', '.join(plan.experiments)}"
     told = [f"  {name:<20} {value}" for name, value in facts.items()]
-    return "\n".join([head, "", _count_table(plan), "", *told,
-                      *(["", _plan_table(plan)] if lines else [])])
+    notes = ["", *plan.notes] if plan.notes else []
+    to_do = trainings[(trainings["state"] != "there") | (trainings["evaluations"] > 0)]
+    return "\n".join([head, "", _count_table(plan), "", *told, *notes,
+                      *(["", _plan_table(plan, to_do)] if lines and len(to_do) else [])])

@@ -6,8 +6,8 @@
 __all__ = ['PACKAGES', 'GOLDEN_VARIANTS', 'weighted_cross_entropy', 'learning_rate', 'TrainingState', 'save_checkpoint',
            'load_checkpoint', 'PureEpoch', 'PartsOfBatch', 'ScaledLoss', 'History', 'Validation', 'crop_reduction',
            'BestNetwork', 'Checkpoint', 'ProgressBar', 'save_network', 'numerics', 'kept_memory', 'prepare_network',
-           'configured_network', 'make_learner', 'step_callbacks', 'explained_memory', 'memory_advice',
-           'training_targets', 'train', 'environment', 'golden_run']
+           'configured_network', 'make_learner', 'step_callbacks', 'explained_memory', 'explained_normalisation',
+           'memory_advice', 'training_targets', 'train', 'processor', 'environment', 'golden_run']
 
 # %% ../nbs/24_training.ipynb #cefca781
 import ctypes
@@ -174,6 +174,11 @@ class PureEpoch(Callback):
                 torch.cuda.manual_seed(seed)
 
 # %% ../nbs/24_training.ipynb #4bf6eb1d
+def _part_count(wanted, images, crops):
+    "The parts of a batch of some images with some crops each"
+    return min(wanted, images, max(1, images * crops // 2))
+
+
 class PartsOfBatch(Callback):
     "Forward and backward of a batch in parts, then one step for all"
 
@@ -189,7 +194,7 @@ class PartsOfBatch(Callback):
             target, weight = self.yb
             total = weight.sum() if self.reduction == "normalized" else len(target)
             self.learn.loss_func = partial(self.loss_func, total=total)
-            count = min(self.count, len(target))
+            count = _part_count(self.count, len(target), self.xb[0].shape[1])
             parts = zip(*(whole.tensor_split(count) for whole in (*self.xb, *self.yb)), strict=True)
             *first, last = parts
             for part in first:
@@ -548,18 +553,36 @@ def explained_memory(
         raise MemoryError(f"Out of memory. {advice()} ({first})") from error
 
 # %% ../nbs/24_training.ipynb #4405238c
+@contextmanager
+def explained_normalisation(
+    config: RunConfig,  # resolved; uses batch_size, crop_count, crop_size
+) -> Iterator[None]:
+    "Inside: the error of a batch too small to normalise says which setting to raise"
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise ValueError(
+            f"{config.network} cannot be trained on a single crop of crop_size = "
+            f"{config.crop_size} at a time, since its batch normalisation sees one value per "
+            f"channel: take a batch_size above {config.batch_size} and two training images or "
+            "more, or larger crops, or a network without batch normalisation"
+        ) from error
+
+# %% ../nbs/24_training.ipynb #d5c2f9a0
 def memory_advice(
     config: RunConfig,  # resolved; uses batch_size, accumulate, crop_count
 ) -> str:
     "Which setting of a training to lower, and by how much"
-    size, parts = config.batch_size, config.accumulate
+    size, crops = config.batch_size, config.crop_count
+    parts, more = (_part_count(count * config.accumulate, size, crops) for count in (1, 2))
     together = -(-size // parts)
-    now = f"{together} images of {config.crop_count} crops are computed together"
+    now = f"{together} images of {crops} crops are computed together"
     ways = []
-    if together > 1:
-        more = min(2 * parts, size)
+    if more > parts:
         ways.append(f"accumulate = {more} instead of {parts} ({-(-size // more)} images at a time)")
-    if size > 1:
+    if size // 2 * crops > 1:
         ways.append(f"batch_size = {size // 2} instead of {size}")
     fewer = f"a smaller crop_size than {config.crop_size}, fewer crops or a smaller network"
     ways = ways or [fewer]
@@ -636,7 +659,7 @@ def train(
     if (folder / "environment.json").exists() and not checkpoint.exists():
         return folder
     explained = explained_memory(partial(memory_advice, config))
-    with numerics(config), kept_memory(), explained:
+    with numerics(config), kept_memory(), explained, explained_normalisation(config):
         learner, state = _learner(config, table, store, round, checkpoint)
         images = sum(map(len, learner.dls.train.plan()))
         learner.add_cbs(_callbacks(config, table, round, folder, state, checkpoint_seconds))
@@ -654,7 +677,7 @@ def _same_configuration(config, path):
     if path.exists() and load_config(path) != config:
         raise ValueError(f"{path} holds another configuration: give each training its own folder.")
     growing = path.with_suffix(".writing")
-    growing.write_text(text)
+    growing.write_text(text, "utf-8")
     os.replace(growing, path)
 
 # %% ../nbs/24_training.ipynb #e9fbab4c
@@ -668,6 +691,15 @@ def _finish(config, folder, network, state):
 
 # %% ../nbs/24_training.ipynb #69fcaec5
 PACKAGES = ("patchlesion", "torch", "torchvision", "timm", "fastai", "numpy", "pandas")
+
+
+def processor() -> str:  # such as "AMD EPYC (x86_64, AVX2)"
+    "The processor, and the instruction set that torch computes with: digits depend on it"
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text("utf-8").splitlines() if told.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    instructions = torch.backends.cpu.get_cpu_capability()
+    return f"{[*names, 'CPU'][0]} ({platform.machine()}, {instructions})"
 
 
 def environment(
@@ -684,7 +716,7 @@ def environment(
         "commit": code_commit(),
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in PACKAGES},
-        "device": torch.cuda.get_device_name() if cuda else f"{platform.machine()} CPU",
+        "device": torch.cuda.get_device_name() if cuda else processor(),
         "threads": config.threads,
         "seed": config.seed,
         "seconds": round(seconds, 3),

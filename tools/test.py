@@ -1,6 +1,7 @@
 """Every check that CI runs: `make test`. Ends with a line `N passed, N failed, N skipped`.
 
-1. the package is what the notebooks export, the notebooks are clean, the experiments carry their tag;
+1. the package is what the notebooks export, the notebooks are clean, the experiments carry their tag,
+   text files name their encoding;
 2. the training code's version is the recorded one;
 3. every library notebook runs (nbdev's test runner);
 4. every notebook under experiments, tests, tutorials and benchmarks runs by papermill, with the
@@ -12,6 +13,7 @@ import argparse
 import filecmp
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -28,8 +30,10 @@ BIN = Path(sys.executable).parent
 def run(command, cwd=ROOT, **variables):
     "Run a command to its end: (exit status, its whole output)"
     environment = {"OMP_NUM_THREADS": "1", **os.environ,  # notebooks run side by side
+                   "JUPYTER_PATH": "", "JUPYTER_PREFER_ENV_PATH": "1",  # this Python's kernel
                    "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", **variables}
-    done = subprocess.run([str(word) for word in command], cwd=cwd, env=environment, text=True,
+    done = subprocess.run([str(word) for word in command], cwd=cwd, env=environment,
+                          encoding="utf-8", errors="replace",
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
     return done.returncode, done.stdout
 
@@ -67,15 +71,26 @@ def check_notebooks():
     "Kernel name everywhere; the `parameters` tag in experiments; no output anywhere"
     wrong = []
     for path in notebooks("**/*.ipynb"):
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text("utf-8"))
         tags = [tag for cell in content["cells"] for tag in cell["metadata"].get("tags", [])]
         if content["metadata"].get("kernelspec", {}).get("name") != "python3":
             wrong.append(f"{path.name}: the kernel is not python3")
         if path.parent.name == "experiments" and tags.count("parameters") != 1:
             wrong.append(f"{path.name}: not exactly one cell with the tag `parameters`")
+        if path.parent.name == "experiments" and 'profile: str = \\"demo\\"' not in path.read_text("utf-8"):
+            wrong.append(f"{path.name}: the default profile is not demo")
         if any(cell.get("outputs") for cell in content["cells"]):
             wrong.append(f"{path.name}: has outputs")
     return "; ".join(wrong)
+
+
+def check_encodings():
+    "Text files are UTF-8 whatever the locale says; what the module `json` writes is ASCII"
+    calls = re.compile(r"(read|write)_text\(|\.open\([\"'][wa]")
+    safe = re.compile(r"utf-8|json\.(dumps|loads)\(|\"[wa]b\"")
+    wrong = [f"{path.name}: {line.strip()}" for path in (ROOT / "patchlesion_nb").glob("*.py")
+             for line in path.read_text("utf-8").splitlines() if calls.search(line) and not safe.search(line)]
+    return "\n".join(["no encoding is given:", *wrong]) if wrong else ""
 
 
 def check_training_version():
@@ -101,7 +116,7 @@ def test_papermill_notebook(path, shared_root):
 
     The experiments share a study root, as they do in a study: what one has trained the others find, and
     two that want the same run at once wait for each other."""
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text("utf-8"))
     source = "\n".join("".join(cell["source"]) for cell in content["cells"]
                        if "parameters" in cell["metadata"].get("tags", []))
     profile = ["-p", "profile", "smoke"] if "profile" in source else []
@@ -110,7 +125,7 @@ def test_papermill_notebook(path, shared_root):
         out = Path(folder, "out.ipynb")
         status, output = run([sys.executable, "-m", "papermill", "--no-progress-bar", path, out, *profile],
                              cwd=folder, PATCHLESION_ROOT=root, PATCHLESION_PROJECT=str(ROOT))
-        errors = [o for cell in json.loads(out.read_text())["cells"] for o in cell.get("outputs", [])
+        errors = [o for cell in json.loads(out.read_text("utf-8"))["cells"] for o in cell.get("outputs", [])
                   if o["output_type"] == "error"] if out.exists() else []
     if errors and errors[0]["ename"] == "SkipTest":
         return "skipped", errors[0]["evalue"]
@@ -133,7 +148,7 @@ def main():
     parser.add_argument("--jobs", type=int, default=2, help="notebooks side by side (default 2)")
     options = parser.parse_args()
     checks = {"in sync and clean": check_in_sync, "kernels, tags, outputs": check_notebooks,
-              "training version": check_training_version}
+              "encodings": check_encodings, "training version": check_training_version}
     results = [(name, "failed" if (why := check()) else "passed", why) for name, check in checks.items()]
     for name, outcome, _ in results:
         print(f"{outcome:8}           {name}", flush=True)

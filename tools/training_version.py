@@ -1,13 +1,18 @@
 #!/usr/bin/env python3
-"""The guard of the training code's version.
+"""The versions of the code that trains and of the code that evaluates.
 
     python tools/training_version.py             check: does the record stand for the code at hand?
-    python tools/training_version.py --raise     results may differ: a new version, new run ids
+    python tools/training_version.py --raise     results may differ: a new version, new ids
     python tools/training_version.py --neutral   results cannot differ: prove it, and record that
 
+Until one of the two is done, results bear a digest of the code instead of a version, and those of
+other code are not shown (`patchlesion_nb.runs`, "The code").
+
 The proof of `--neutral`: the last committed code, which must be on record, and the code at hand
-each train the golden run (`patchlesion_nb.training.golden_run`), and every file of weights and
-every history must be equal to the last bit. The record is resources/training_version.json.
+each train the golden run (`patchlesion_nb.training.golden_run`) and evaluate it; every file of
+weights, every history and every evaluation must be equal to the last bit, and so must what the
+golden run does not reach: rounds of a split, and the weights of each class and type of diagnosis.
+The record is resources/training_version.json.
 """
 
 import argparse
@@ -21,9 +26,38 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORD = ROOT / "patchlesion_nb" / "resources" / "training_version.json"
-COMPARED = ("*.safetensors", "history.csv")
-DIGEST = "from patchlesion_nb.runs import training_digest; print(training_digest())"
-GOLDEN = "import sys; from patchlesion_nb.training import golden_run; golden_run(sys.argv[1])"
+COMPARED = ("*.safetensors", "history.csv", "*.parquet", "*.txt")
+AT_HAND = """
+import json
+from patchlesion_nb.runs import CODE_PATHS, code_digest
+print(json.dumps({kind: code_digest(entries) for kind, entries in CODE_PATHS.items()}))
+"""
+GOLDEN = """
+import sys
+from pathlib import Path
+import numpy as np
+import pandas as pd
+from patchlesion_nb.balancing import image_weights
+from patchlesion_nb.config import EvaluationConfig, RunConfig, load_config, resolve_evaluation
+from patchlesion_nb.evaluation import evaluate
+from patchlesion_nb.splits import Round, split_round
+from patchlesion_nb.training import _golden_data, golden_run
+folder, (table, pixels) = Path(sys.argv[1]), _golden_data()
+parts = Round(np.arange(14), np.arange(14, 20), np.arange(20, 24))
+for run in golden_run(folder).iterdir():
+    config = load_config(run / "config.json")
+    for checkpoint in ("last", "best"):
+        asked = resolve_evaluation(EvaluationConfig(checkpoint=checkpoint), config)
+        evaluate(run, config, asked, table, pixels, parts, run / checkpoint)
+split = pd.Series(np.resize(["fold0", "fold1", "fold2", "test"], 24), table.images.image_id)
+rounds = [vars(split_round(table, split, fold)) for fold in range(3)]
+classes = "MEL NV BCC AKIEC BKL DF VASC".split()
+types = "consensus follow_up confocal histo".split() * 7
+guided = [RunConfig(balancing="diagnosis_guided", diagnosis_scope=scope)
+          for scope in ("benign", "nevus", "all")]
+weights = [image_weights(np.repeat(range(7), 4), classes, one, types).tolist() for one in guided]
+Path(folder, "rounds_and_weights.txt").write_text(f"{rounds} {weights}")
+"""
 WHERE = "import patchlesion_nb; print(patchlesion_nb.__file__)"
 
 
@@ -36,12 +70,12 @@ def python(tree, code, *arguments):
     return done.stdout.strip()
 
 
-def digest(tree):
-    "The training digest of a source tree, after making sure that it is this tree that is imported"
+def digests(tree):
+    "The digest of each kind of code, after making sure that it is this tree that is imported"
     imported = Path(python(tree, WHERE)).resolve()
     if not imported.is_relative_to(Path(tree).resolve()):
-        raise SystemExit(f"{tree} was asked for its digest, but {imported} was imported")
-    return python(tree, DIGEST).split()[-1]
+        raise SystemExit(f"{tree} was asked for its digests, but {imported} was imported")
+    return json.loads(python(tree, AT_HAND).splitlines()[-1])
 
 
 def committed(folder):
@@ -55,38 +89,43 @@ def committed(folder):
 
 
 def golden(tree, folder):
-    "Train the golden run with a source tree; its weights and histories by relative path"
+    "Make the golden run with a source tree; what it is compared by, by relative path"
     folder.mkdir()
     python(tree, GOLDEN, folder)
     paths = [path for pattern in COMPARED for path in folder.rglob(pattern)]
     if not paths:
-        raise SystemExit(f"the golden run of {tree} wrote neither weights nor history")
+        raise SystemExit(f"the golden run of {tree} wrote nothing to compare")
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
-def on_record(record, found):
-    "Whether a digest is the version's own or that of a neutral change"
-    return found in (record["digest"], *record["neutral"])
+def off_record(record, found):
+    "The kinds of code for which the record does not stand"
+    return [kind for kind, digest in found.items()
+            if digest not in (record[kind]["digest"], *record[kind]["neutral"])]
 
 
 def save(record):
-    "Write the record"
+    "Write the record, and tell it"
     RECORD.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    for kind, entry in record.items():
+        known = [entry["digest"], *entry["neutral"]]
+        print(f"{kind} version {entry['version']}: {', '.join(digest[:12] for digest in known)}")
 
 
-def raise_version(record, found):
-    "A new version; the first digest of a version that has none yet is recorded as it is"
-    version = record["version"] + bool(record["digest"])
-    save({"version": version, "digest": found, "neutral": []})
-    print(f"training version {version}, digest {found[:12]}")
+def raise_versions(record, found, changed):
+    "A new version of each kind of code that changed"
+    for kind in changed:
+        version = record[kind]["version"] + 1
+        record[kind] = {"version": version, "digest": found[kind], "neutral": []}
+    save(record)
 
 
-def record_neutral(record, found):
-    "Record the code at hand as neutral if it trains to the same bits as the last commit"
+def record_neutral(record, found, changed):
+    "Record the code at hand as neutral if it gives the same bits as the last commit"
     with tempfile.TemporaryDirectory() as scratch:
         scratch = Path(scratch)
         before_tree = committed(scratch / "committed")
-        if not on_record(record, digest(before_tree)):
+        if off_record(record, digests(before_tree)):
             raise SystemExit("the last commit is not on record itself, so being equal to it proves "
                              "nothing: --raise")
         before = golden(before_tree, scratch / "before")
@@ -95,37 +134,32 @@ def record_neutral(record, found):
     if different:
         raise SystemExit(f"not neutral, {len(different)} of {len(before | after)} files differ: "
                          f"{', '.join(different)}. The version must be raised: --raise")
-    save(record | {"neutral": [*record["neutral"], found]})
-    print(f"neutral: {len(before)} files equal to the last bit, digest {found[:12]} recorded")
-
-
-def check(record, found):
-    "Refuse code that is not on record, with the package's own words"
-    sys.path.insert(0, str(ROOT))
-    from patchlesion_nb.runs import check_training_version
-
-    try:
-        check_training_version(found, record)
-    except RuntimeError as error:
-        raise SystemExit(error) from error
+    print(f"neutral: {len(before)} files equal to the last bit")
+    for kind in changed:
+        record[kind]["neutral"].append(found[kind])
+    save(record)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     choice = parser.add_mutually_exclusive_group()
-    choice.add_argument("--raise", dest="raised", action="store_true", help="record a new version")
+    choice.add_argument("--raise", dest="raised", action="store_true", help="record new versions")
     choice.add_argument("--neutral", action="store_true", help="prove and record a neutral change")
     arguments = parser.parse_args()
-    record = json.loads(RECORD.read_text(encoding="utf-8"))
-    found = digest(ROOT)
-    if on_record(record, found):
-        print(f"training version {record['version']} stands for the code at hand: nothing to do")
+    record, found = json.loads(RECORD.read_text(encoding="utf-8")), digests(ROOT)
+    changed = off_record(record, found)
+    if not changed:
+        print("the recorded versions stand for the code at hand: nothing to do")
     elif arguments.raised:
-        raise_version(record, found)
+        raise_versions(record, found, changed)
     elif arguments.neutral:
-        record_neutral(record, found)
+        record_neutral(record, found, changed)
     else:
-        check(record, found)
+        raise SystemExit(
+            f"the code of {' and '.join(changed)} has changed since its version was recorded. If "
+            "results may differ: python tools/training_version.py --raise. If they cannot: commit "
+            "what stands, then python tools/training_version.py --neutral, which makes a tiny run "
+            "with both and compares the bits")
 
 
 if __name__ == "__main__":
