@@ -287,6 +287,15 @@ def _library_page(notebook):
     tutorial = "tutorial_" if path.parent.name == "tutorials" else ""
     return "tour" if path.stem == "index" else f"{tutorial}{path.stem}"
 
+
+def _linked_page(url):
+    "Where a link to a notebook, or to a cell of one, leads on the site of its page."
+    notebook, mark, cell = url.partition("#")
+    if not notebook.endswith(".ipynb"):
+        return url
+    site = {"experiments": "../demo/", "..": "../library/"}.get(Path(notebook).parts[0], "")
+    return f"{site}{_library_page(notebook)}.html{mark}{cell}"
+
 # %% ../nbs/41_report.ipynb #132cca01
 @cache
 def _exporter_class():
@@ -302,8 +311,7 @@ def _exporter_class():
             return _formula(body, "block")
 
         def link(self, text, url, title=None):
-            page = f"{_library_page(url)}.html" if url.endswith(".ipynb") else url
-            return super().link(text, page, title)
+            return super().link(text, _linked_page(url), title)
 
     class Exporter(HTMLExporter):
         @jinja2.pass_context
@@ -445,7 +453,7 @@ def experiment_notebook(
 
 # %% ../nbs/41_report.ipynb #d0e9dfdc
 SECTIONS = {  # beginning of a page's name -> the heading that it stands under
-    "tour": "Start here", "tutorial": "Tutorials", "0": "Data: what goes in",
+    "tour": "Start here", "paper": "Start here", "tutorial": "Tutorials", "0": "Data: what goes in",
     "1": "Model: what is learned", "2": "Learning: how, and how well",
     "3": "Study: which runs exist", "4": "Presentation and use", "table": "Tables",
     "figure": "Figures", "claims": "Claims", "extension": "Extensions", "": "More"}
@@ -772,7 +780,7 @@ def library_notebooks() -> list:  # paths in the order of the house, the tour fi
     "The notebooks that the documentation is made of."
     beside = Path(str(files("patchlesion_nb"))).parent / "nbs"
     folder = beside if beside.is_dir() else study_root() / "nbs"
-    found = [folder / "index.ipynb", *sorted(folder.glob("tutorials/*.ipynb")),
+    found = [folder / "index.ipynb", folder / "paper.ipynb", *sorted(folder.glob("tutorials/*.ipynb")),
              *sorted(folder.glob("[0-9][0-9]_*.ipynb"))]
     if not (there := [path for path in found if path.is_file()]):
         raise ValueError(f"there are no library notebooks in {folder}; an installed package does "
