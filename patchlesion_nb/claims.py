@@ -124,7 +124,7 @@ def extra_gain(scores, relative):
 def same_order(scores, relative):
     "How clearly the first row is to the second as the third is to the fourth"
     one, other = (_over(*scores[pair], relative) for pair in (slice(0, 2), slice(2, 4)))
-    return np.where(one * other > 0, 1, -1) * np.minimum(np.abs(one), np.abs(other))
+    return np.sign(one * other) * np.minimum(np.abs(one), np.abs(other))
 
 
 def spread(scores, relative):
