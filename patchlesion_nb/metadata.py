@@ -344,8 +344,8 @@ def _refuse_one_sided(rows, found, path, places):
     if imageless:
         raise DataError(f"{path}: {len(imageless)} of {len(rows)} rows have no image: "
                         f"{_some(imageless)}. Looked in {_some(places)} for files that end in "
-                        f"{', '.join(IMAGE_SUFFIXES)}: complete the download there, or delete these "
-                        "rows.")
+                        f"{', '.join(IMAGE_SUFFIXES)}: complete the download there, or delete "
+                        "these rows.")
     if rowless:
         raise DataError(f"{len(rowless)} of {len(found)} images have no row in {path}: "
                         f"{_some(rowless)}. Found in {_some(places)}: add the rows, or move these "
@@ -371,23 +371,24 @@ def _make_table(rows, path, places, classes, name):
     return _join_images(rows, found, classes, name)
 
 # %% ../nbs/00_metadata.ipynb #69ce17f3
-_UNKNOWN = ("", "-", "--", "?", ".", "na", "n/a", "n.a.", "#n/a", "<na>", "nan", "nil", "none", "null",
-            "unk", "unknown", "undefined", "unspecified", "missing", "not available", "not known")
+_UNKNOWN = ("", "-", "--", "?", ".", "na", "n/a", "n.a.", "#n/a", "<na>", "nan", "nil", "none",
+            "null", "unk", "unknown", "undefined", "unspecified", "missing", "not available",
+            "not known")
 
 
 def _lesions(rows, name):
     unknown = rows.lesion_id.str.casefold().isin(_UNKNOWN)
     if words := sorted(set(rows.lesion_id[unknown]) - {""}):
         warnings.warn(f"{name}: the lesions of {unknown.sum()} of {len(rows)} images are unknown "
-                      f"({_some(map(repr, words))}): each counts as a lesion of its own. "
-                      "Photographs of one lesion may then stand in training and test.", stacklevel=2)
+                      f"({_some(map(repr, words))}): each counts as a lesion of its own, so "
+                      "training and test may share a lesion.", stacklevel=2)
     lesions = rows.lesion_id.mask(unknown, rows.image_id)
     counts = lesions.value_counts()
     if len(large := counts[counts > max(10, len(rows)/100)]):
-        warnings.warn(f"{name}: lesion '{large.index[0]}' has {large.iloc[0]} of {len(rows)} images "
-                      f"({len(large)} lesions are as large), and a grouped split keeps them "
-                      "together. If that is a word for an unknown lesion, leave these fields empty.",
-                      stacklevel=2)
+        warnings.warn(f"{name}: lesion '{large.index[0]}' has {large.iloc[0]} of {len(rows)} "
+                      f"images ({len(large)} lesions are as large), and a grouped split keeps "
+                      "them together. If it is a word for an unknown lesion, leave these fields "
+                      "empty.", stacklevel=2)
     return lesions
 
 
@@ -413,7 +414,8 @@ def _table_name(name):
 
 def _first_file(folder, name):
     "The file of that name in a folder or one below, or of nearly that name, or None"
-    below = sorted(place for place in folder.iterdir() if place.is_dir())
+    below = sorted(place for place in folder.iterdir()
+                   if place.is_dir() and not _is_hidden(place.name))
     exact = [place/name for place in (folder, *below)]
     near = (path.parent/other for path in exact if path.parent.is_dir()
             for other in sorted(os.listdir(path.parent))
@@ -678,7 +680,7 @@ def read_images(
     "The data set in a folder, read by the layout that its metadata file shows."
     folder = _require(folder)
     layouts = {_HAM_FILE: read_ham10000, _ISIC_LABELS: read_isic2018, _SPC_FILE: read_derm7pt}
-    for find in (_first_file, _zip_with): # a zip that has to be unpacked first is the reader's error
+    for find in (_first_file, _zip_with): # that a zip must be unpacked, the reader will say
         for name, read in layouts.items():
             if find(folder, name):
                 return read(folder)

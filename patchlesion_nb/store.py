@@ -255,7 +255,7 @@ def first_size(
 
 # %% ../nbs/03_store.ipynb #3bd8ad9f
 def _loader(sources, size, colour, fit):
-    "Height and width of the store, and what gives an image's bytes, its pixels, and its id if turned"
+    "Size of the store, and what gives the bytes of an image, its pixels, and its id if turned"
     (first, found), resize = _first(sources, colour), size is not None
     size = size or found
 
@@ -309,7 +309,7 @@ _AGAIN = "delete the folder and build the store again, the images are all that i
 
 def read_store_header(
     folder: str | Path, # folder of a pixel store
-) -> dict: # format, name, keep, size, resize, fit, colour, turned, image_ids, source, decoder, checksums
+) -> dict: # format, name, keep, size, resize, fit, colour, turned, ids, source, decoder, checksums
     "What a pixel store says of itself."
     path = Path(folder).expanduser().absolute()/_HEADER
     if not path.is_file():
@@ -555,8 +555,8 @@ def _build(table, sources, folder, wish, known, threads, progress):
         turned = found.pop("turned")
         content = dict(
             format=1 if wish.keep == "pixels" else 2, name=table.name, keep=wish.keep,
-            resize=wish.size, fit=wish.fit, colour=wish.colour, turned=len(turned), **found, decoder=_decoder(),
-            source=source, image_ids=table.images.image_id.tolist())
+            resize=wish.size, fit=wish.fit, colour=wish.colour, turned=len(turned), **found,
+            decoder=_decoder(), source=source, image_ids=table.images.image_id.tolist())
         header.write_text(json.dumps(content, indent=1), encoding="utf-8")
         (folder/_HEADER).unlink(missing_ok=True)
         for part, name in zip(parts, names, strict=True):
