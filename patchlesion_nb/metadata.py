@@ -13,8 +13,11 @@ import errno
 import hashlib
 import json
 import os
+import re
+import unicodedata
+import warnings
 import zipfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, islice
@@ -60,6 +63,16 @@ def _nearest(word, known):
     hint = f"the nearest known one is '{lowered[found[0]]}'; " if found else ""
     return f"{hint}known are {', '.join(map(str, known))}"
 
+# %% ../nbs/00_metadata.ipynb #0a096a98
+def _impostor(content):
+    "What a file is instead, and what to do; empty for others"
+    start = bytes(content[:512]).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer in place of the file: run git lfs pull there"
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "it is an HTML page, of a login or an error: log in with a browser first"
+    return ""
+
 # %% ../nbs/00_metadata.ipynb #8c00d8c1
 def study_root() -> Path: # absolute path of the folder that holds `data/` and `reports/`
     "The root folder of the study."
@@ -82,21 +95,27 @@ def data_folder(
     return study_root()/"data"/name
 
 # %% ../nbs/00_metadata.ipynb #10130e7e
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
-def _image_id(name):
-    file = str(name).replace("\\", "/").rstrip("/").rpartition("/")[2]
-    stem, dot, suffix = file.rpartition(".")
-    return stem if stem and (dot + suffix).lower() in IMAGE_SUFFIXES else file
+def _image_id(name, parts=1):
+    "The last parts of a path, without the suffix"
+    path = unicodedata.normalize("NFC", str(name)).replace("\\", "/").strip("/")
+    kept = "/".join(path.removeprefix("./").split("/")[-parts:])
+    stem, dot, suffix = kept.rpartition(".")
+    return stem if stem and (dot + suffix).lower() in IMAGE_SUFFIXES else kept
+
+
+def _is_hidden(name):
+    return name.startswith((".", "__MACOSX", "@eaDir", "#recycle")) and name != "."
 
 
 def _is_image(name):
     *folders, file = name.split("/")
     stem, dot, suffix = file.rpartition(".")
-    hidden = file.startswith(".") or "__MACOSX" in folders
     mask = stem.lower().endswith("_segmentation")
-    return (dot + suffix).lower() in IMAGE_SUFFIXES and not hidden and not mask
+    is_image = (dot + suffix).lower() in IMAGE_SUFFIXES and not mask
+    return is_image and not any(map(_is_hidden, (*folders, file)))
 
 # %% ../nbs/00_metadata.ipynb #af52fe64
 def _refuse_escape(archive, member):
@@ -109,32 +128,47 @@ def _refuse_escape(archive, member):
             "A download of this data set has no such member: delete the zip and download it again.")
 
 
-def _list_zip(archive):
+def _list_zip(archive, parts=1, below=""):
     archive = str(archive)
     try:
         with zipfile.ZipFile(archive) as opened:
             members = opened.infolist()
     except (zipfile.BadZipFile, OSError) as error:
-        raise DataError(f"{archive} cannot be read as a zip ({error}): download it again.") \
-            from error
+        with suppress(OSError), open(archive, "rb") as opened:
+            error = _impostor(opened.read(512)) or error
+        raise DataError(f"{archive} cannot be read as a zip ({error}): download it again.")
     for member in members:
         name = member.filename
         _refuse_escape(archive, name)
         if _is_image(name):
-            yield _image_id(name), archive, name, member.file_size
+            yield _image_id(f"{below}/{name}", parts), archive, name, member.file_size
 
 # %% ../nbs/00_metadata.ipynb #b43c4017
-def _list_folder(folder):
-    for parent, folders, files in os.walk(folder):
-        folders.sort()
-        for name in sorted(files):
+def _walk(folder):
+    "The folders at any depth, hidden ones and second ways to one left out, with their files"
+    met = set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        if (place := os.path.realpath(parent)) in met:
+            folders.clear()
+            continue
+        met.add(place)
+        folders[:] = sorted(name for name in folders if not _is_hidden(name))
+        yield parent, sorted(files)
+
+
+def _list_folder(folder, parts=1):
+    for parent, files in _walk(folder):
+        below = "" if parts == 1 else Path(parent).relative_to(folder).as_posix()
+        for name in files:
             if name.lower().endswith(".zip"):
-                yield from _list_zip(os.path.join(parent, name))
+                yield from _list_zip(os.path.join(parent, name), parts, below)
             elif _is_image(name):
-                yield _image_id(name), "", os.path.join(parent, name), -1
+                yield _image_id(f"{below}/{name}", parts), "", os.path.join(parent, name), -1
 
 
 def _require(path):
+    if path == "":
+        raise DataError("the path of the data is empty: name a folder or a file.")
     path = Path(path).expanduser().absolute()
     if not path.exists():
         parent = next(folder for folder in path.parents if folder.exists())
@@ -146,13 +180,16 @@ def _refuse_two_images(found):
     twins = found[found.duplicated("image_id", keep=False)].copy()
     plain = twins.archive == ""
     twins.loc[plain, "bytes"] = [os.stat(path).st_size for path in twins.path[plain]]
+    telling = ~twins.path.str.lower().str.endswith((".bmp", ".tif", ".tiff"))
+    twins["bytes"] = twins["bytes"].where(telling, -1 - np.arange(len(twins)))
     contents = twins.groupby("image_id")["bytes"].nunique()
     if len(differing := contents.index[contents > 1]):
         twins = twins[twins.image_id == differing[0]]
         places = [f"{row.archive or 'file'}: {row.path}" for row in twins.itertuples()]
         raise DataError(
             f"image '{differing[0]}' was found {len(places)} times with different "
-            f"contents: {_some(places)}. An id is a file's name without its suffix: keep one.")
+            f"contents: {_some(places)}. If all are images of the set, name them in the metadata "
+            "by their paths below the folder; else keep the one that is.")
 
 # %% ../nbs/00_metadata.ipynb #3a54eb7c
 _PACKED = 1 << 16
@@ -171,10 +208,11 @@ def _packed(rows, columns):
 
 def find_images(
     *places: str | Path, # folders, searched to any depth with the zips in them, or zips
+    parts: int = 1, # last parts of a path that are an id, without the suffix; 1: the name alone
 ) -> pd.DataFrame: # columns image_id, archive ("" for a plain file), path; one row an image, by id
     "All images in some folders and zips, none of them opened or unpacked."
     places = list(map(_require, places))
-    rows = chain.from_iterable(_list_folder(place) if place.is_dir() else _list_zip(place)
+    rows = chain.from_iterable((_list_folder if place.is_dir() else _list_zip)(place, parts)
                                for place in places)
     found = _packed(rows, ["image_id", "archive", "path", "bytes"])
     if found.empty:
@@ -262,14 +300,20 @@ def class_counts(
 def _read_rows(path, columns):
     path = _require(path)
     try:
+        with open(path, "rb") as opened:
+            if words := _impostor(opened.read(512)):
+                raise DataError(f"{path} cannot be read as a table ({words}).")
         with open(path, encoding="utf-8-sig") as opened:
-            separator = max(",\t;", key=opened.readline().count)
+            line = opened.readline()
+        told = re.match('"?sep=(.)', line, re.IGNORECASE)
+        separator = told[1] if told else max(",\t;", key=line.count)
         rows = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False,
-                           encoding="utf-8-sig", index_col=False)
+                           encoding="utf-8-sig", index_col=False, skiprows=1 if told else 0)
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise DataError(f"{path} cannot be read as a table with a header line ({error}): "
                         "download it again, or save it as CSV in UTF-8.") from error
-    rows = rows.rename(columns=str.strip).fillna("").apply(lambda column: column.str.strip())
+    rows = rows.rename(columns=str.strip).fillna("")
+    rows = rows.apply(lambda column: column.str.normalize("NFC").str.strip())
     for name in columns:
         if name not in rows.columns:
             raise DataError(f"{path} has no column '{name}'; {_nearest(name, rows.columns)}. "
@@ -299,28 +343,60 @@ def _refuse_one_sided(rows, found, path, places):
     imageless = sorted(rows.image_id[~rows.image_id.isin(found.image_id)])
     if imageless:
         raise DataError(f"{path}: {len(imageless)} of {len(rows)} rows have no image: "
-                        f"{_some(imageless)}. Looked in {_some(places)}: complete the download "
-                        "there, or delete these rows.")
+                        f"{_some(imageless)}. Looked in {_some(places)} for files that end in "
+                        f"{', '.join(IMAGE_SUFFIXES)}: complete the download there, or delete "
+                        "these rows.")
     if rowless:
         raise DataError(f"{len(rowless)} of {len(found)} images have no row in {path}: "
                         f"{_some(rowless)}. Found in {_some(places)}: add the rows, or move these "
                         "images away.")
 
 # %% ../nbs/00_metadata.ipynb #04143f00
+def _with_ids(rows):
+    "Rows with ids for the names or paths of their images, and how many parts of a path an id has"
+    for parts in range(1, 2 + rows.image_id.str.count(r"[/\\]").max()):
+        ids = rows.image_id.map(lambda path: _image_id(path, parts))
+        if ids.is_unique:
+            break
+    return rows.assign(image_id=ids), parts
+
+
 def _make_table(rows, path, places, classes, name):
+    rows, parts = _with_ids(rows)
     _refuse_duplicates(rows, path)
     _refuse_unknown(rows, "class_name", classes, path)
     _refuse_unknown(rows, "diagnosis_type", ("", *DIAGNOSIS_TYPES), path)
-    found = find_images(*places)
+    found = find_images(*places, parts=parts)
     _refuse_one_sided(rows, found, path, places)
     return _join_images(rows, found, classes, name)
+
+# %% ../nbs/00_metadata.ipynb #69ce17f3
+_UNKNOWN = ("", "-", "--", "?", ".", "na", "n/a", "n.a.", "#n/a", "<na>", "nan", "nil", "none",
+            "null", "unk", "unknown", "undefined", "unspecified", "missing", "not available",
+            "not known")
+
+
+def _lesions(rows, name):
+    unknown = rows.lesion_id.str.casefold().isin(_UNKNOWN)
+    if words := sorted(set(rows.lesion_id[unknown]) - {""}):
+        warnings.warn(f"{name}: the lesions of {unknown.sum()} of {len(rows)} images are unknown "
+                      f"({_some(map(repr, words))}): each counts as a lesion of its own, so "
+                      "training and test may share a lesion.", stacklevel=2)
+    lesions = rows.lesion_id.mask(unknown, rows.image_id)
+    counts = lesions.value_counts()
+    if len(large := counts[counts > max(10, len(rows)/100)]):
+        warnings.warn(f"{name}: lesion '{large.index[0]}' has {large.iloc[0]} of {len(rows)} "
+                      f"images ({len(large)} lesions are as large), and a grouped split keeps "
+                      "them together. If it is a word for an unknown lesion, leave these fields "
+                      "empty.", stacklevel=2)
+    return lesions
 
 
 def _join_images(rows, found, classes, name):
     images = found.merge(rows, on="image_id", validate="one_to_one").sort_values("image_id")
     numbers = {class_name: number for number, class_name in enumerate(classes)}
     images["target"] = images.class_name.map(numbers).astype("int64")
-    images["lesion_id"] = images.lesion_id.where(images.lesion_id != "", images.image_id)
+    images["lesion_id"] = _lesions(images, name)
     return ImageTable(images[list(TABLE_COLUMNS)].reset_index(drop=True), tuple(classes), name)
 
 # %% ../nbs/00_metadata.ipynb #a9b0adce
@@ -330,23 +406,43 @@ def _named_places(folder, prefix):
                    and (place.is_dir() or place.suffix.lower() == ".zip"))
     return named or [folder]
 
-
-def _first_file(folder, names):
-    for name in names:
-        for path in (folder/name, *sorted(folder.glob(f"*/{name}"))):
-            if path.is_file():
-                return path
+# %% ../nbs/00_metadata.ipynb #01f1a829
+def _table_name(name):
+    "A table's name in small letters, without suffix and a browser's number"
+    return re.sub(r"( ?\(\d+\))?(\.(csv|tab|tsv|txt))?$", "", name.lower(), count=1)
 
 
-def _require_file(folder, names, advice):
-    path = _first_file(_require(folder), names)
-    if path is None:
-        raise DataError(f"{folder} has no file {' or '.join(names)}, in it or one folder below: "
-                        f"{advice}")
-    return path
+def _first_file(folder, name):
+    "The file of that name in a folder or one below, or of nearly that name, or None"
+    below = sorted(place for place in folder.iterdir()
+                   if place.is_dir() and not _is_hidden(place.name))
+    exact = [place/name for place in (folder, *below)]
+    near = (path.parent/other for path in exact if path.parent.is_dir()
+            for other in sorted(os.listdir(path.parent))
+            if _table_name(other) == _table_name(path.name))
+    return next((path for path in chain(exact, near) if path.is_file()), None)
+
+
+def _zip_with(folder, name):
+    "A zip in the folder that holds a file of nearly that name, or None"
+    for archive in sorted(folder.glob("*.[zZ][iI][pP]")):
+        with suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(archive) as opened:
+            members = (f"/{_table_name(member)}" for member in opened.namelist())
+            if any(member.endswith(f"/{_table_name(name)}") for member in members):
+                return archive
+
+
+def _require_file(folder, name, advice):
+    if path := _first_file(_require(folder), name):
+        return path
+    if archive := _zip_with(_require(folder), name):
+        raise DataError(f"{archive} holds {name}: unpack that zip into {folder} (the zips of "
+                        "images in it may stay packed).")
+    raise DataError(f"{folder} has no file {name} (or .tab, .tsv, .txt), in it or one folder "
+                    f"below: {advice}")
 
 # %% ../nbs/00_metadata.ipynb #3f5f7fa2
-_HAM_FILES = ("HAM10000_metadata", "HAM10000_metadata.csv", "HAM10000_metadata.tab")
+_HAM_FILE = "HAM10000_metadata.csv"
 _HAM_ADVICE = ("it comes with HAM10000, https://doi.org/10.7910/DVN/DBW86T (Harvard Dataverse), "
                "beside HAM10000_images_part_1.zip and HAM10000_images_part_2.zip.")
 
@@ -355,7 +451,7 @@ def read_ham10000(
     folder: str | Path, # the download: metadata file, and the images' zips or folders
 ) -> ImageTable: # 10,015 images where the download is whole
     "HAM10000 as its public download comes."
-    path = _require_file(folder, _HAM_FILES, _HAM_ADVICE)
+    path = _require_file(folder, _HAM_FILE, _HAM_ADVICE)
     rows = _read_rows(path, ["image_id", "lesion_id", "dx", "dx_type"])
     rows = rows.rename(columns={"dx": "class_name", "dx_type": "diagnosis_type"})
     rows["class_name"] = rows.class_name.str.upper()
@@ -384,8 +480,9 @@ def _one_hot_class(rows, path):
 
 # %% ../nbs/00_metadata.ipynb #0772cc5b
 def _read_isic_file(folder, name, columns):
-    path = _require_file(folder, [name], _ISIC_ADVICE)
+    path = _require_file(folder, name, _ISIC_ADVICE)
     rows = _read_rows(path, ["image", *columns]).rename(columns={"image": "image_id"})
+    rows["image_id"] = rows.image_id.map(_image_id)
     _refuse_duplicates(rows, path)
     return path, rows
 
@@ -424,6 +521,7 @@ def spc_class(
     return _first_match(diagnosis, _SPC_RULES)
 
 # %% ../nbs/00_metadata.ipynb #933a6f4d
+_SPC_FILE = "meta/meta.csv"
 _SPC_PARTS = ("train", "valid", "test")
 _SPC_ADVICE = ("it comes with derm7pt, http://derm.cs.sfu.ca, whose folder has meta/meta.csv, "
                f"{', '.join(f'meta/{part}_indexes.csv' for part in _SPC_PARTS)} and images/.")
@@ -452,7 +550,7 @@ def _list_parts(meta, count):
 # %% ../nbs/00_metadata.ipynb #7f754447
 def _derm7pt_rows(folder):
     "Path of meta.csv, and all its rows with image_id, class_name ('' if dropped) and part."
-    path = _require_file(folder, ["meta/meta.csv"], _SPC_ADVICE)
+    path = _require_file(folder, _SPC_FILE, _SPC_ADVICE)
     rows = _read_rows(path, ["diagnosis", "derm"])
     rows["image_id"] = rows["derm"].map(_image_id)
     rows["class_name"] = rows["diagnosis"].map(spc_class)
@@ -476,8 +574,9 @@ def _derm7pt_rows(folder):
 # %% ../nbs/00_metadata.ipynb #5ac0a6e5
 def _derm7pt_images(rows, path):
     folder = _require(path.parent.parent/"images")
-    there = {str(file.relative_to(folder).as_posix()): str(file)
-             for file in folder.rglob("*") if file.is_file()}
+    files = (Path(parent, name) for parent, names in _walk(folder) for name in names)
+    there = {unicodedata.normalize("NFC", file.relative_to(folder).as_posix()): str(file)
+             for file in files}
     lowered = {name.lower(): file for name, file in there.items()}
     places = rows["derm"].map(lambda name: there.get(name) or lowered.get(name.lower()))
     if len(absent := rows["derm"][places.isna()]):
@@ -532,6 +631,22 @@ def read_isic_archive(
     return names.value_counts().reindex(list(HAM_CLASSES), fill_value=0).rename("images")
 
 # %% ../nbs/00_metadata.ipynb #a4f74131
+def _class_names(labels):
+    return labels.str.replace(r"^([+-]?\d+)\.0+$", r"\1", regex=True)
+
+
+def _ordered_classes(labels, path):
+    names = set(labels)
+    numbers = all(re.fullmatch(r"[+-]?\d+", name) for name in names)
+    alike = {}
+    for name in sorted(names):
+        other = alike.setdefault(int(name) if numbers else name.casefold(), name)
+        if other != name:
+            raise DataError(f"{path}: '{other}' and '{name}' are two classes, and seem to be one: "
+                            "write them alike, or name the classes.")
+    return tuple(sorted(names, key=int if numbers else None))
+
+# %% ../nbs/00_metadata.ipynb #608d4254
 def read_csv(
     csv: str | Path, # file with one row an image; separated by commas, tabs or semicolons
     images: str | Path, # folder or zip of the images
@@ -549,12 +664,13 @@ def read_csv(
     read = _read_rows(path, [column for column in named.values() if column])
     columns = {new: read[old] if old else "" for new, old in named.items()}
     rows = pd.DataFrame(columns, index=read.index)
-    rows["image_id"] = rows.image_id.map(_image_id)
+    rows["class_name"] = _class_names(rows.class_name)
     if "" in set(rows.class_name):
         first = rows.image_id[rows.class_name == ""].iloc[0]
         raise DataError(f"{path}: image '{first}' has no class in column '{class_column}': fill it "
                         "in, or delete the row.")
-    classes = tuple(classes or sorted(set(rows.class_name)))
+    classes = (tuple(_class_names(pd.Series(map(str, classes)))) if classes
+               else _ordered_classes(rows.class_name, path))
     return _make_table(rows, path, [images], classes, name or path.stem)
 
 # %% ../nbs/00_metadata.ipynb #60f54524
@@ -563,13 +679,12 @@ def read_images(
 ) -> ImageTable: # the images of the set
     "The data set in a folder, read by the layout that its metadata file shows."
     folder = _require(folder)
-    if _first_file(folder, _HAM_FILES):
-        return read_ham10000(folder)
-    if _first_file(folder, [_ISIC_LABELS]):
-        return read_isic2018(folder)
-    if _first_file(folder, ["meta/meta.csv"]):
-        return read_derm7pt(folder)
+    layouts = {_HAM_FILE: read_ham10000, _ISIC_LABELS: read_isic2018, _SPC_FILE: read_derm7pt}
+    for find in (_first_file, _zip_with): # that a zip must be unpacked, the reader will say
+        for name, read in layouts.items():
+            if find(folder, name):
+                return read(folder)
     raise DataError(
-        f"{folder} holds no data set that is known here: looked for {' or '.join(_HAM_FILES)} "
-        f"(HAM10000), {_ISIC_LABELS} (ISIC 2018) and meta/meta.csv (derm7pt). Put the download "
+        f"{folder} holds no data set that is known here: looked for {_HAM_FILE} (HAM10000), "
+        f"{_ISIC_LABELS} (ISIC 2018) and {_SPC_FILE} (derm7pt). Put the download "
         "there, or read a set of your own with patchlesion_nb.metadata.read_csv.")

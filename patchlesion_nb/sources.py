@@ -17,14 +17,12 @@ from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
 from typing import Literal
-from zipfile import ZipFile
 
 import pandas as pd
 from filelock import FileLock
-from PIL import Image
 
 from patchlesion_nb.metadata import (
-    IMAGE_SUFFIXES, DataError, ImageTable, _is_image, _writing, data_folder, read_images,
+    IMAGE_SUFFIXES, DataError, ImageTable, _is_image, _walk, _writing, data_folder, read_images,
     study_root)
 from patchlesion_nb.splits import (
     Round, authors_split, check_split, derm7pt_split, make_split, read_split, split_fingerprint,
@@ -48,7 +46,7 @@ class Source:
     images: int = 0  # for synthetic sets: images to train on
     test_per_class: int = 0  # for synthetic sets: test images of each class
     seed: int = 0  # for synthetic sets
-    keep: Literal["pixels", "jpeg", "jpeg_cuda"] = "pixels"  # in the store; JPEGs for huge sets
+    keep: Literal["pixels", "jpeg"] = "pixels"  # in the store; JPEGs for huge sets
 
 # %% ../nbs/07_sources.ipynb #0f810b50
 def _code(module):
@@ -70,6 +68,9 @@ def image_folder(
     root: str | Path | None = None,  # folder of the study; None: `study_root()`
 ) -> Path:  # whether or not it is there
     "Where the images of a source are, or will be drawn"
+    if data_root == "":
+        raise DataError("data_root is empty, which could be taken for the current folder: name the "
+                        "folder of the data, or leave it out.")
     name = source.folder or source.name
     if source.layout != "folder":
         drawn = Path(root if root is not None else study_root()) / "data" / name
@@ -78,16 +79,6 @@ def image_folder(
     return folder / name if (folder / name).is_dir() else folder
 
 # %% ../nbs/07_sources.ipynb #b036d164
-def _first_size(table):
-    "Height and width of the first image, from its header"
-    archive, path = table.images[["archive", "path"]].iloc[0]
-    with ExitStack() as stack:
-        if archive:
-            path = stack.enter_context(ZipFile(archive)).open(path)
-        width, height = stack.enter_context(Image.open(path)).size
-    return height, width
-
-
 def _stores(root):
     return Path(root if root is not None else study_root()) / "data" / "stores"
 
@@ -97,10 +88,12 @@ def store_folder(
     size: tuple[int, int] | None = None,  # height and width, pixels; None: of the first image
     root: str | Path | None = None,  # folder of the study; None: `study_root()`
     fit: str = "resize",  # resize or window
-    keep: str = "pixels",  # pixels, jpeg or jpeg_cuda
+    keep: str = "pixels",  # pixels or jpeg
 ) -> Path:  # whether or not it is there
     "Where the pixel store of a set of images lies, or would lie"
-    height, width = size or _first_size(table)
+    from patchlesion_nb.store import first_size
+
+    height, width = size or first_size(table)
     kind = [f"{table.name}_{height}x{width}_{table.fingerprint()[:8]}"]
     kind += [word for word in (fit, keep) if word not in ("resize", "pixels")]
     return _stores(root) / "_".join(kind)
@@ -108,13 +101,8 @@ def store_folder(
 # %% ../nbs/07_sources.ipynb #1ffb04e7
 def _watched(folder):
     "Paths of all folders and of all files but images, and the number of plain images"
-    watched, images, met = [], 0, set()
-    top = Path(folder).expanduser().absolute()
-    for parent, folders, names in os.walk(top, followlinks=True):
-        if (place := os.path.realpath(parent)) in met:
-            folders.clear()  # a link that leads back
-            continue
-        met.add(place)
+    watched, images = [], 0
+    for parent, names in _walk(Path(folder).expanduser().absolute()):
         images += sum(map(_is_image, names))
         others = [name for name in names if not name.lower().endswith(IMAGE_SUFFIXES)]
         watched += [parent, *(os.path.join(parent, name) for name in others)]
