@@ -162,10 +162,10 @@ def _misfit(path, tensors, expected, prefix):
     more = [name for name in tensors if name.removeprefix(prefix) not in expected
             and not name.endswith("num_batches_tracked")]
     listed = [("missing", missing), ("of another shape", shapes), ("unknown", more)]
-    told = "; ".join(f"{len(names)} {what} ({', '.join(names[:3])}{', ...' * (len(names) > 3)})"
-                     for what, names in listed if names)
+    what = "; ".join(f"{len(names)} {kind} ({', '.join(names[:3])}{', ...' * (len(names) > 3)})"
+                     for kind, names in listed if names)
     return DataError(
-        f"weights file {path} does not fit the network, which has {len(expected)} tensors: {told}. "
+        f"weights file {path} does not fit the network, which has {len(expected)} tensors: {what}. "
         "Pass weights of the same network, with the same kind of head, in timm's naming"
     )
 

@@ -60,6 +60,12 @@ def _list_from_text(value):
     return value if value is None or isinstance(value, (list, tuple)) else [value]
 
 
+def _not_empty(path):
+    if path == "":  # which `Path` takes for the current folder
+        raise ValueError("is empty; name the folder of the data sets, or None")
+    return path
+
+
 def _existing_folder(path):
     "The absolute path, or an error that says what is missing."
     if path is not None and not path.is_dir():
@@ -91,7 +97,8 @@ class TableParameters(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     profile: str = Field(description="name of a profile, or path of a TOML file")
-    data_root: Annotated[Path | None, AfterValidator(_existing_folder)] = Field(
+    data_root: Annotated[Path | None, BeforeValidator(_not_empty),
+                         AfterValidator(_existing_folder)] = Field(
         None, description="folder of the data sets; None: where the study looks by itself")
     networks: Names = Field(None, description="labels of networks; None: all of the profile")
     folds: Folds = Field(None, description="folds to show; None: all of the profile")
