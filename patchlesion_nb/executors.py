@@ -189,7 +189,8 @@ def _worker_count(missing):
     return max(1, min(cores // threads, len(missing)))
 
 # %% ../nbs/32_executors.ipynb #6dc541b7
-_WORKER_IMPORTS = ["patchlesion_nb.runs", "patchlesion_nb.training", "patchlesion_nb.evaluation"]
+_WORKER_IMPORTS = ["patchlesion_nb.runs", "patchlesion_nb.executors", "patchlesion_nb.training",
+                   "patchlesion_nb.evaluation"]
 
 
 def _may_fork_imported():
@@ -207,6 +208,9 @@ def _process_context():
     context.set_forkserver_preload(_WORKER_IMPORTS)
     atexit.register(forkserver._forkserver._stop)  # else nobody waits for it, nor counts its time
     return context
+
+# %% ../nbs/32_executors.ipynb #f54ff371
+atexit.register(gc.freeze)
 
 # %% ../nbs/32_executors.ipynb #36d2336b
 _FAILED = 70  # exit code of a training that failed and left a log; EX_SOFTWARE of sysexits.h
