@@ -129,7 +129,7 @@ def test_papermill_notebook(path, shared_root):
                   if o["output_type"] == "error"] if out.exists() else []
     if errors and errors[0]["ename"] == "SkipTest":
         return "skipped", errors[0]["evalue"]
-    return ("failed", output) if status else ("passed", "")
+    return ("failed", f"{output}\npapermill's exit status: {status}") if status else ("passed", "")
 
 
 def test_notebook(path, shared_root):
