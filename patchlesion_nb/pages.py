@@ -837,7 +837,7 @@ def _missed(table, low, high):
         rows = rows + " (" + table["network"] + ")"
     found = table.drop(columns=["network", "row"])
     found = {name: rows[(low < found[name]) & (found[name] <= high)] for name in found}
-    return "; ".join(f"{name} by {'every row' if len(by) == len(rows) else ', '.join(by)}"
+    return "; ".join(f"{name} by {'every row' if len(by) == len(rows) > 1 else ', '.join(by)}"
                      for name, by in found.items() if len(by))
 
 
