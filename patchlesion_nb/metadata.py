@@ -17,6 +17,7 @@ import re
 import unicodedata
 import warnings
 import zipfile
+import zlib
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -141,7 +142,7 @@ def _list_zip(archive, parts=1, below=""):
         name = member.filename
         _refuse_escape(archive, name)
         if _is_image(name):
-            yield _image_id(f"{below}/{name}", parts), archive, name, member.file_size
+            yield _image_id(f"{below}/{name}", parts), archive, name, member.CRC
 
 # %% ../nbs/00_metadata.ipynb #b43c4017
 def _walk(folder):
@@ -179,10 +180,8 @@ def _require(path):
 def _refuse_two_images(found):
     twins = found[found.duplicated("image_id", keep=False)].copy()
     plain = twins.archive == ""
-    twins.loc[plain, "bytes"] = [os.stat(path).st_size for path in twins.path[plain]]
-    telling = ~twins.path.str.lower().str.endswith((".bmp", ".tif", ".tiff"))
-    twins["bytes"] = twins["bytes"].where(telling, -1 - np.arange(len(twins)))
-    contents = twins.groupby("image_id")["bytes"].nunique()
+    twins.loc[plain, "crc"] = [zlib.crc32(Path(path).read_bytes()) for path in twins.path[plain]]
+    contents = twins.groupby("image_id")["crc"].nunique()
     if len(differing := contents.index[contents > 1]):
         twins = twins[twins.image_id == differing[0]]
         places = [f"{row.archive or 'file'}: {row.path}" for row in twins.itertuples()]
@@ -214,7 +213,7 @@ def find_images(
     places = list(map(_require, places))
     rows = chain.from_iterable((_list_folder if place.is_dir() else _list_zip)(place, parts)
                                for place in places)
-    found = _packed(rows, ["image_id", "archive", "path", "bytes"])
+    found = _packed(rows, ["image_id", "archive", "path", "crc"])
     if found.empty:
         raise DataError(f"no image ({', '.join(IMAGE_SUFFIXES)}) in {_some(places)}, nor in the "
                         "zips there: put the download there, or correct the path.")
@@ -222,7 +221,7 @@ def find_images(
     if len(order) > 1:
         _refuse_two_images(found)
     found = found.sort_values(order).drop_duplicates("image_id")
-    return found.drop(columns="bytes").reset_index(drop=True)
+    return found.drop(columns="crc").reset_index(drop=True)
 
 # %% ../nbs/00_metadata.ipynb #c9378172
 TABLE_COLUMNS = ("image_id", "archive", "path", "class_name", "target", "lesion_id",
@@ -362,11 +361,18 @@ def _with_ids(rows):
 
 
 def _make_table(rows, path, places, classes, name):
-    rows, parts = _with_ids(rows)
+    names, (rows, parts) = rows.image_id, _with_ids(rows)
     _refuse_duplicates(rows, path)
     _refuse_unknown(rows, "class_name", classes, path)
     _refuse_unknown(rows, "diagnosis_type", ("", *DIAGNOSIS_TYPES), path)
-    found = find_images(*places, parts=parts)
+    while parts <= names.str.count(r"[/\\]").max():  # other images may bear the same names
+        with suppress(DataError):
+            found = find_images(*places, parts=parts)
+            break
+        parts += 1
+    else:
+        found = find_images(*places, parts=parts)
+    rows = rows.assign(image_id=names.map(lambda path: _image_id(path, parts)))
     _refuse_one_sided(rows, found, path, places)
     return _join_images(rows, found, classes, name)
 
