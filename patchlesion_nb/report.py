@@ -780,8 +780,8 @@ def library_notebooks() -> list:  # paths in the order of the house, the tour fi
     "The notebooks that the documentation is made of."
     beside = Path(str(files("patchlesion_nb"))).parent / "nbs"
     folder = beside if beside.is_dir() else study_root() / "nbs"
-    found = [folder / "index.ipynb", folder / "paper.ipynb", *sorted(folder.glob("tutorials/*.ipynb")),
-             *sorted(folder.glob("[0-9][0-9]_*.ipynb"))]
+    found = [folder / "index.ipynb", folder / "paper.ipynb",
+             *sorted(folder.glob("tutorials/*.ipynb")), *sorted(folder.glob("[0-9][0-9]_*.ipynb"))]
     if not (there := [path for path in found if path.is_file()]):
         raise ValueError(f"there are no library notebooks in {folder}; an installed package does "
                          "not bring them: run this in a checkout")
