@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from .config import RunConfig
-from .metadata import BENIGN_CLASSES, DIAGNOSIS_TYPES, DataError
+from .core import DataError
+from .metadata import BENIGN_CLASSES, DIAGNOSIS_TYPES
 
 # %% ../nbs/21_balancing.ipynb #f6262857
 def _class_counts(targets, class_count):

@@ -26,7 +26,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from .attention import PatchAttention, place_attention
-from .metadata import DataError
+from .core import DataError
 
 # %% ../nbs/11_models.ipynb #d20cbb46
 class _GruAggregation(nn.Module):

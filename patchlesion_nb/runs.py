@@ -22,12 +22,12 @@ from importlib.resources import files
 from itertools import chain
 from pathlib import Path
 
-import pandas as pd
 from fastcore.basics import patch
 from filelock import FileLock, Timeout
+import pandas as pd
 
 from .config import EvaluationConfig, RunConfig, config_hash, resolve_run
-from .metadata import DataError, study_root
+from .core import DataError, flush_to_disk, study_root
 
 # %% ../nbs/30_runs.ipynb #243782e3
 def code_record() -> dict:  # kind -> version (int), digest (hex), neutral (list of hex)
@@ -87,7 +87,8 @@ CODE_PATHS = {
     "training": (
         "metadata:BENIGN_CLASSES", "metadata:DIAGNOSIS_TYPES", "splits:split_round", "crops",
         "augment", "attention", "models", "config", "balancing", "loading",
-        "metrics:reduce_crops", "metrics:score", "training"),
+        "metrics:reduce_crops", "metrics:score", "numerics", "checkpoints",
+        "training"),
     "evaluation": ("evaluation",),
 }
 
@@ -356,13 +357,19 @@ def _full_disk_explained(partial, root):
 # %% ../nbs/30_runs.ipynb #e4672982
 def _seal(partial, target):
     "Write the manifest, give the folder its final name, and take away the right to write"
+    for leftover in partial.rglob(".*"):  # a killed process was writing it
+        leftover.unlink()
     described = _describe(partial)
     if not described:
         raise ValueError(f"nothing was written into {partial}: a run without files is none")
     manifest = json.dumps({"files": described}, indent=1, sort_keys=True)
     (partial / MANIFEST).write_text(manifest + "\n", "utf-8")
     target.parent.mkdir(parents=True, exist_ok=True)
+    for path in _files(partial):
+        flush_to_disk(path)
+    flush_to_disk(partial)
     partial.rename(target)
+    flush_to_disk(target.parent)
     for path in _files(target):
         path.chmod(0o444)
 
