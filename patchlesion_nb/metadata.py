@@ -48,7 +48,8 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".w
 
 def _image_id(name, parts=1):
     "The last parts of a path, without the suffix"
-    path = unicodedata.normalize("NFC", str(name)).replace("\\", "/").strip("/")
+    name = str(name) if str(name).isascii() else unicodedata.normalize("NFC", str(name))
+    path = name.replace("\\", "/").strip("/")
     kept = "/".join(path.removeprefix("./").split("/")[-parts:])
     stem, dot, suffix = kept.rpartition(".")
     return stem if stem and (dot + suffix).lower() in IMAGE_SUFFIXES else kept
@@ -259,7 +260,8 @@ def _read_rows(path, columns):
         raise DataError(f"{path} cannot be read as a table with a header line ({error}): "
                         "download it again, or save it as CSV in UTF-8.") from error
     rows = rows.rename(columns=str.strip).fillna("")
-    rows = rows.apply(lambda column: column.str.normalize("NFC").str.strip())
+    rows = rows.apply(lambda column: (column if "".join(column).isascii() else
+                                      column.str.normalize("NFC")).str.strip())
     for name in columns:
         if name not in rows.columns:
             raise DataError(f"{path} has no column '{name}'; {did_you_mean(name, rows.columns)}. "
@@ -309,6 +311,7 @@ def _with_ids(rows):
 
 def _make_table(rows, path, places, classes, name):
     names, (rows, parts) = rows.image_id, _with_ids(rows)
+    fewest = parts
     _refuse_duplicates(rows, path)
     _refuse_unknown(rows, "class_name", classes, path)
     _refuse_unknown(rows, "diagnosis_type", ("", *DIAGNOSIS_TYPES), path)
@@ -319,7 +322,8 @@ def _make_table(rows, path, places, classes, name):
         parts += 1
     else:
         found = find_images(*places, parts=parts)
-    rows = rows.assign(image_id=names.map(lambda path: _image_id(path, parts)))
+    if parts > fewest:
+        rows = rows.assign(image_id=names.map(lambda path: _image_id(path, parts)))
     _refuse_one_sided(rows, found, path, places)
     return _join_images(rows, found, classes, name)
 

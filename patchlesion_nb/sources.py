@@ -8,25 +8,21 @@ __all__ = ['Source', 'image_folder', 'store_folder', 'SourceImages', 'prepare_so
 # %% ../nbs/05_sources.ipynb #1c842179
 import hashlib
 import importlib.metadata
-import os
-import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.resources import files
-from io import BytesIO
 from pathlib import Path
 from typing import Literal
 
 from filelock import FileLock
 import pandas as pd
 
-from .core import (
-    DataError, data_folder, explained_disk_errors, replaced_whole, study_root)
-from .metadata import IMAGE_SUFFIXES, ImageTable, is_image, read_images, walk_images
-from patchlesion_nb.splits import (
+from .core import DataError, data_folder, explained_disk_errors, study_root
+from .metadata import ImageTable, read_images
+from .splits import (
     Round, authors_split, check_split, derm7pt_split, make_split, read_split, split_fingerprint,
-    split_round)
+    split_round, write_split)
 
 # %% ../nbs/05_sources.ipynb #c79a2f2a
 @dataclass(frozen=True)
@@ -98,101 +94,6 @@ def store_folder(
     kind += [word for word in (fit, keep) if word not in ("resize", "pixels")]
     return _stores(root) / "_".join(kind)
 
-# %% ../nbs/05_sources.ipynb #1ffb04e7
-def _watched(folder):
-    "Paths of all folders and of all files but images, and the number of plain images"
-    watched, images = [], 0
-    for parent, names in walk_images(Path(folder).expanduser().absolute()):
-        images += sum(map(is_image, names))
-        others = [name for name in names if not name.lower().endswith(IMAGE_SUFFIXES)]
-        watched += [parent, *(os.path.join(parent, name) for name in others)]
-    return watched, images
-
-
-def _stats(paths):
-    "What is not the same again when one of these has changed"
-    found = [(path, os.stat(path)) for path in paths]
-    return [[str(path), file.st_ino, file.st_size, file.st_mtime_ns, file.st_ctime_ns]
-            for path, file in found]
-
-# %% ../nbs/05_sources.ipynb #417cdd7c
-_SETTLED = 2  # seconds
-
-
-def _keepable(table, stats, plain):
-    "Whether the stats tell of every change that could change the table"
-    last = max(max(changed, set_last) for *_, changed, set_last in stats)
-    zips = any(path.lower().endswith(".zip") for path, *_ in stats)
-    alike = plain == 0 or (plain == len(table) and not zips)
-    return alike and last <= time.time_ns() - _SETTLED * 10**9
-
-# %% ../nbs/05_sources.ipynb #0de1f325
-def _named_by(content, kept):
-    return Path(f"{kept}_{hashlib.sha256(content).hexdigest()[:16]}.parquet")
-
-
-def _kept(kept):
-    "What was kept under this name and is whole: frames, each with the facts noted with it"
-    for path in kept.parent.glob(f"{kept.name}_*.parquet"):
-        with suppress(OSError, ValueError):
-            content = path.read_bytes()
-            if path == _named_by(content, kept):
-                frame = pd.read_parquet(BytesIO(content))
-                facts, frame.attrs = frame.attrs, {}
-                yield frame, facts
-
-
-def _keep(kept, frame, **facts):
-    "Keep a frame and some facts under this name"
-    frame, buffer = frame.copy(deep=False), BytesIO()
-    frame.attrs = facts
-    frame.to_parquet(buffer, compression="zstd")
-    content = buffer.getvalue()
-    path = _named_by(content, kept)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replaced_whole(path) as beside:
-        beside.write_bytes(content)
-    for other in set(kept.parent.glob(f"{kept.name}_*.parquet")) - {path}:
-        other.unlink(missing_ok=True)
-
-# %% ../nbs/05_sources.ipynb #12d25249
-def _reader():
-    return [_code("metadata.py"), pd.__version__]
-
-
-def _kept_path(folder, root):
-    "Where the table of a folder is kept, but for the end of the name"
-    folder = os.fsencode(Path(folder).expanduser().absolute())
-    return _stores(root) / f"table_{hashlib.sha256(folder).hexdigest()[:16]}"
-
-
-def _kept_table(kept):
-    "The table that was read before, if what it was read from is as it was; else None"
-    for images, facts in _kept(kept):
-        with suppress(OSError, ValueError, KeyError):
-            same = facts["stats"] == _stats(place for place, *_ in facts["stats"])
-            if same and facts["reader"] == _reader():
-                table = ImageTable(images, tuple(facts["classes"]), facts["name"])
-                vars(table)["_fingerprint"] = facts["fingerprint"]  # where it keeps it itself
-                return table
-    return None
-
-
-def _table_of(folder, root):
-    "The images of a folder, read and checked now, or before and unchanged since"
-    kept, stats, plain = _kept_path(folder, root), [], 0
-    if (table := _kept_table(kept)) is not None:
-        return table
-    with suppress(OSError):
-        watched, plain = _watched(folder)
-        stats = _stats(watched)
-    table = read_images(folder)
-    if stats and _keepable(table, stats, plain):
-        with suppress(OSError, ValueError):
-            _keep(kept, table.images, name=table.name, classes=table.classes, stats=stats,
-                  reader=_reader(), fingerprint=table.fingerprint())
-    return table
-
 # %% ../nbs/05_sources.ipynb #dd6ed95a
 @dataclass(frozen=True, eq=False)
 class SourceImages:
@@ -218,38 +119,33 @@ class SourceImages:
         return self._rounds[fold]
 
 # %% ../nbs/05_sources.ipynb #18c4a5c8
-def _made_split(source, table, root):
-    "The split that a source draws, drawn now or before, and its fingerprint"
+def _drawn_split(source, table, root):
+    "The split that a source draws, drawn now or before"
     grouped = source.split == "grouped"
     kind = f"{table.name}_split_{source.split}_{source.split_folds}_seed{source.split_seed}"
     version = importlib.metadata.version("scikit-learn")
     name = f"{kind}_scikit-learn-{version}_{_code('splits.py')}_{table.fingerprint()[:16]}"
-    kept = _stores(root) / name
-    for frame, facts in _kept(kept):
-        return frame["part"], facts["fingerprint"]
+    for path in _stores(root).glob(f"{name}_*.csv"):
+        with suppress(DataError):
+            split = read_split(path)
+            if path.stem == f"{name}_{split_fingerprint(split)[:16]}":
+                return split
     split = make_split(table, source.split_folds, source.split_seed, grouped)
-    fingerprint = split_fingerprint(split)
-    with suppress(OSError, ValueError):
-        _keep(kept, split.to_frame(), fingerprint=fingerprint)
-    return split, fingerprint
+    with suppress(OSError, DataError):
+        write_split(split, _stores(root) / f"{name}_{split_fingerprint(split)[:16]}.csv")
+    return split
 
 # %% ../nbs/05_sources.ipynb #b18cd218
-def _read_split_of(source, folder):
-    "The split that came with the images, or with the paper"
-    if source.split == "lists":
-        return derm7pt_split(folder)
-    return read_split(folder / source.split_file) if source.split == "file" else authors_split()
-
-
 def _split_of(source, table, folder, root):
     "The split that a source names, checked against the images, and its fingerprint"
     if source.split in ("grouped", "random"):
-        split, fingerprint = _made_split(source, table, root)
+        split = _drawn_split(source, table, root)
+    elif source.split == "lists":
+        split = derm7pt_split(folder)
     else:
-        split = _read_split_of(source, folder)
-        fingerprint = split_fingerprint(split)
+        split = read_split(folder / source.split_file) if source.split == "file" else authors_split()
     check_split(table, split)
-    return split, fingerprint
+    return split, split_fingerprint(split)
 
 # %% ../nbs/05_sources.ipynb #2408fcb1
 def _draw(source, folder, progress):
@@ -279,7 +175,7 @@ def prepare_source(
     folder = image_folder(source, data_root, root)
     if source.layout != "folder":
         _draw(source, folder, progress)
-    table = _table_of(folder, root)
+    table = read_images(folder)
     split, split_digest = _split_of(source, table, folder, root)
     place = store_folder(table, source.size, root, source.fit, source.keep)
     store = build_store(table, place, source.size, source.colour, progress=progress,
@@ -298,7 +194,7 @@ def source_if_there(
 
     folder = image_folder(source, data_root, root)
     try:
-        table = _kept_table(_kept_path(folder, root)) or read_images(folder)
+        table = read_images(folder)
     except DataError:
         return None
     store = store_folder(table, source.size, root, source.fit, source.keep)
