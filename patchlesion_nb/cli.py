@@ -173,7 +173,8 @@ def plan_command(
 ):
     "What a study has, what is missing, and what that will cost."
     from patchlesion_nb.runs import RunStore
-    from patchlesion_nb.study import format_plan, load_profile, plan, study_data_if_there, study_runs
+    from patchlesion_nb.study import (
+        format_plan, load_profile, plan, study_data_if_there, study_runs)
 
     with _Friendly(quiet):
         chosen = load_profile(profile)
