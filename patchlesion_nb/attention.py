@@ -24,6 +24,7 @@ class PatchAttention(nn.Module):
     ):
         super().__init__()
         self.crop_count = crop_count
+        self.rows = None  # of the last output of the layer before
         self.linear = nn.Linear(crop_count, crop_count)
         self.gate = nn.Sigmoid()
 
@@ -39,6 +40,12 @@ class PatchAttention(nn.Module):
 
     def extra_repr(self):
         return f"crop_count={self.crop_count}"
+
+    def __prepare_scriptable__(self):
+        raise ValueError(
+            "torch.jit.script cannot compile a network with a PatchAttention block: use "
+            "torch.export, torch.compile or torch.jit.trace"
+        )
 
 # %% ../nbs/10_attention.ipynb #f1a81788
 @torch.fx.wrap
@@ -60,7 +67,6 @@ def _weighed(features, weights):
 class _AttendedModule(nn.Module):
     def __init__(self, module, attention):
         super().__init__()
-        self.rows = None  # of the last output
         self.attention = attention
         self.module = module
 
@@ -83,8 +89,9 @@ class _AttendedModule(nn.Module):
 
     def forward(self, *inputs, **options):
         output = self.module(*inputs, **options)
-        self.rows = output.shape[0] if isinstance(output, torch.Tensor) else None
-        return self.attention(_unfolded(output, self.attention.crop_count)).flatten(0, 1)
+        self.attention.rows = output.shape[0] if isinstance(output, torch.Tensor) else None
+        weighed = self.attention(_unfolded(output, self.attention.crop_count))
+        return weighed.flatten(0, 1)[: output.shape[0]]
 
 
 @torch.fx.wrap
@@ -95,20 +102,24 @@ def _unfolded(output, crop_count):
             f"tensor of [B*{crop_count}, ...] and got "
             f"{list(getattr(output, 'shape', [type(output).__name__]))}"
         )
+    if torch.compiler.is_exporting():
+        output = torch.cat([output, output[:crop_count]])
     return output.unflatten(0, (-1, crop_count))
 
 # %% ../nbs/10_attention.ipynb #fa61accc
-def _check_rows(name, network, inputs, options, output):
-    layer = network.get_submodule(name)
-    given = [value.shape[0] for value in (*inputs, *options.values()) if torch.is_tensor(value)]
-    rows, layer.rows = getattr(layer, "rows", None), None
-    if given and rows is not None and rows != given[0]:
+def _check_rows(name, depth, module, inputs, options, output):
+    block, given = module.get_submodule(".".join(name.split(".")[depth:])).attention, []
+    for value in filter(torch.is_tensor, (*inputs, *options.values())):
+        crops = value.ndim == 5 and value.shape[1] == block.crop_count
+        given += [value.shape[0] * value.shape[1]] if crops else [value.shape[0]]
+    if given and block.rows is not None and block.rows not in given:
         raise ValueError(
-            f"the network was given {given[0]} crops, and the layer {name!r} returns {rows} rows, "
-            "such as windows or patches, which are no crops: place the attention block after a "
-            "layer that returns a row per crop, such as a whole stage, in a network that sees "
-            "crops as [B*N, ...]"
+            f"the {type(module).__name__} was given {given[0]} crops, and the layer {name!r} "
+            f"returns {block.rows} rows, such as windows or patches, which are no crops: place the "
+            "attention block after a layer that returns a row per crop, such as a whole stage"
         )
+    if depth == 0:
+        block.rows = None
 
 # %% ../nbs/10_attention.ipynb #697b3870
 def _find_layer(network, name):
@@ -126,16 +137,18 @@ def _find_layer(network, name):
 
 
 def place_attention(
-    network: nn.Module,  # sees crops as [B*N, ...]; changed in place
+    network: nn.Module,  # sees crops as [B*N, ...] or folds them itself; changed in place
     name: str,  # of the layer after which the block stands, as in `named_modules`
     crop_count: int,  # N, crops of an image
 ) -> nn.Module:  # the same network; the block's name in it is `<name>.attention`
     "Puts a patch attention block after the layer `name` of any network"
     layer = _find_layer(network, name)
-    parent, _, child = name.rpartition(".")
+    *parents, child = name.split(".")
     attended = _AttendedModule(layer, PatchAttention(crop_count))
-    setattr(network.get_submodule(parent), child, attended)
-    network.register_forward_hook(partial(_check_rows, name), with_kwargs=True)
+    setattr(network.get_submodule(".".join(parents)), child, attended)
+    for depth in range(len(parents) + 1):
+        around = network.get_submodule(".".join(parents[:depth]))
+        around.register_forward_hook(partial(_check_rows, name, depth), with_kwargs=True)
     return network
 
 # %% ../nbs/10_attention.ipynb #c96ef944
@@ -148,6 +161,8 @@ class _Recorder:
         self.seen = {}
 
     def keep(self, name, gate, inputs, weights):
+        if torch._C._current_graph_task_id() != -1:
+            return  # activations are computed again in the backward pass
         if self.seen is None or name in self.seen:
             what = "outside a pass through the model" if self.seen is None else "twice in one pass"
             raise ValueError(
@@ -173,11 +188,12 @@ def record_attention(
     model: nn.Module,  # with any number of PatchAttention blocks
 ):
     "A context with a dictionary that holds, once closed, the patch weights of every image seen"
-    if isinstance(model, (torch.jit.ScriptModule, torch.fx.GraphModule)):
-        raise ValueError(
-            f"a {type(model).__name__} was traced or exported and has no attention blocks any "
-            "more: record the network that it was made from"
-        )
+    for name, part in model.named_modules():
+        if isinstance(part, (torch.jit.ScriptModule, torch.fx.GraphModule)):
+            raise ValueError(
+                f"{name or 'the model'}, a {type(part).__name__}, was traced or exported and has "
+                "no attention blocks any more: record the network that it was made from"
+            )
     model = getattr(model, "_orig_mod", model)
     blocks = {name: m for name, m in model.named_modules() if isinstance(m, PatchAttention)}
     recorder, weights = _Recorder(blocks), {}

@@ -18,11 +18,11 @@ import zipfile
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path, PureWindowsPath
 
-import numpy as np
 import pandas as pd
 
 from .core import DataError, abbreviated, did_you_mean
@@ -251,15 +251,20 @@ def _read_rows(path, columns):
             if words := _impostor(opened.read(512)):
                 raise DataError(f"{path} cannot be read as a table ({words}).")
         with open(path, encoding="utf-8-sig") as opened:
-            line = opened.readline()
+            head, line = next(((n, line) for n, line in enumerate(opened) if line.strip()), (0, ""))
         told = re.match('"?sep=(.)', line, re.IGNORECASE)
+        head += bool(told)
         separator = told[1] if told else max(",\t;", key=line.count)
         rows = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False,
-                           encoding="utf-8-sig", index_col=False, skiprows=1 if told else 0)
+                           encoding="utf-8-sig", index_col=False, skiprows=head,
+                           skip_blank_lines=False)
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise DataError(f"{path} cannot be read as a table with a header line ({error}): "
                         "download it again, or save it as CSV in UTF-8.") from error
     rows = rows.rename(columns=str.strip).fillna("")
+    texts = sum((column for _, column in rows.items()), pd.Series("", rows.index, str))
+    rows.index += head + 2 + texts.str.count("\n").cumsum().shift(fill_value=0).astype(int)
+    rows = rows[(texts.str.strip() != "").to_numpy()]
     rows = rows.apply(lambda column: (column if "".join(column).isascii() else
                                       column.str.normalize("NFC")).str.strip())
     for name in columns:
@@ -272,13 +277,13 @@ def _read_rows(path, columns):
 
 # %% ../nbs/01_metadata.ipynb #b75cdf73
 def _refuse_duplicates(rows, path):
-    if len(empty := np.flatnonzero(rows.image_id == "")):
-        raise DataError(f"{path}: no image id in line {abbreviated(empty + 2)}: fill it in, or delete "
-                        "the line.")
+    if len(empty := rows.index[rows.image_id == ""]):
+        raise DataError(f"{path}: no image id in line {abbreviated(empty)}: fill it in, or delete the "
+                        "line.")
     twice = rows[rows.duplicated("image_id", keep=False)]
     if len(twice):
         name = twice.image_id.iloc[0]
-        lines = abbreviated(number + 2 for number in twice.index[twice.image_id == name])
+        lines = abbreviated(twice.index[twice.image_id == name])
         raise DataError(f"{path}: image '{name}' stands in lines {lines} "
                         f"({twice.image_id.nunique()} ids stand more than once); expected is one "
                         "row an image: delete the others.")
@@ -489,7 +494,7 @@ def _read_indexes(path, count):
     numbers = pd.to_numeric(values, errors="coerce")
     wrong = values[~numbers.isin(range(count))]
     if len(wrong):
-        raise DataError(f"{path}: index '{wrong.iloc[0]}' in line {wrong.index[0] + 2} is no row "
+        raise DataError(f"{path}: index '{wrong.iloc[0]}' in line {wrong.index[0]} is no row "
                         f"of meta.csv, whose rows are 0 to {count - 1} ({len(wrong)} indexes are "
                         "so): download both files again.")
     return numbers.astype(int)
@@ -514,6 +519,7 @@ def _derm7pt_rows(folder):
     rows["lesion_id"] = rows["case_num"] if "case_num" in rows else ""
     rows["diagnosis_type"] = ""
     _refuse_duplicates(rows, path)
+    rows = rows.reset_index(drop=True)
     lists = _list_parts(path.parent, len(rows))
     twice = lists[lists.duplicated("row", keep=False)]
     if len(twice):
@@ -593,15 +599,14 @@ def _class_names(labels):
 
 
 def _ordered_classes(labels, path):
-    names = set(labels)
-    numbers = all(re.fullmatch(r"[+-]?\d+", name) for name in names)
-    alike = {}
-    for name in sorted(names):
-        other = alike.setdefault(int(name) if numbers else name.casefold(), name)
+    names, alike = sorted(set(labels)), {}
+    numbers = {name: Fraction(name) for name in names if re.fullmatch(r"[+-]?\d+(\.\d+)?", name)}
+    for name in names:
+        other = alike.setdefault(numbers.get(name, name.casefold()), name)
         if other != name:
             raise DataError(f"{path}: '{other}' and '{name}' are two classes, and seem to be one: "
                             "write them alike, or name the classes.")
-    return tuple(sorted(names, key=int if numbers else None))
+    return tuple(sorted(names, key=lambda name: (name not in numbers, numbers.get(name, 0))))
 
 # %% ../nbs/01_metadata.ipynb #608d4254
 def read_csv(

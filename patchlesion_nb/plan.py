@@ -529,7 +529,7 @@ def _count_table(plan):
 # %% ../nbs/33_plan.ipynb #5310b53c
 def format_plan(
     plan: Plan,
-    lines: bool = True,  # with a line for each network and row of which something is missing
+    lines: int | None = None,  # for networks and rows of which something is missing; None: all
 ) -> str:  # a page of text
     "A plan as text: trainings by kind, what they cost, and a line for each network and row"
     trainings = plan.trainings
@@ -549,5 +549,7 @@ def format_plan(
     told = [f"  {name:<20} {value}" for name, value in facts.items()]
     notes = ["", *plan.notes] if plan.notes else []
     to_do = trainings[(trainings["state"] != "there") | (trainings["evaluations"] > 0)]
-    return "\n".join([head, "", _count_table(plan), "", *told, *notes,
-                      *(["", _plan_table(plan, to_do)] if lines and len(to_do) else [])])
+    rows = ["", *_plan_table(plan, to_do).splitlines()] if lines != 0 and len(to_do) else []
+    if lines is not None and len(rows) - 2 > lines > 0:
+        rows[lines + 2 :] = [f"... and {len(rows) - 2 - lines} more lines, with --all"]
+    return "\n".join([head, "", _count_table(plan), "", *told, *notes, *rows])

@@ -196,6 +196,8 @@ def source_if_there(
     try:
         table = read_images(folder)
     except DataError:
+        if data_root is not None and source.layout == "folder":
+            raise
         return None
     store = store_folder(table, source.size, root, source.fit, source.keep)
     if not store.is_dir():

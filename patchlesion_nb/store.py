@@ -7,8 +7,10 @@ __all__ = ['STORE_FORMATS', 'KEEPS', 'first_size', 'read_store_header', 'PixelSt
            'check_store']
 
 # %% ../nbs/04_store.ipynb #cedcea23
+import ast
 import hashlib
 import importlib.metadata
+import inspect
 import json
 import os
 import shutil
@@ -418,9 +420,19 @@ def _write_images(sources, path, offsets, load, threads, bar):
                 turned=turned)
 
 # %% ../nbs/04_store.ipynb #c118b003
+def _digest_of(*functions):
+    code = "\n".join(ast.unparse(ast.parse(inspect.getsource(each))) for each in functions)
+    return hashlib.sha256(code.encode()).hexdigest()[:8]
+
+
+_CODE = _digest_of(_sound_jpeg, _orientation, _turned, _pixels, _check_kind, _window, _resized,
+                   _sized) # of what was imported; the file may be edited afterwards
+
+
 def _decoder():
-    return ", ".join(f"{name} {importlib.metadata.version(name)}"
-                     for name in ("pillow", "simplejpeg", "torchvision"))
+    versions = [f"{name} {importlib.metadata.version(name)}"
+                for name in ("pillow", "simplejpeg", "torchvision")]
+    return ", ".join([*versions, f"code {_CODE}"])
 
 
 def _check_decoder(store):
@@ -499,11 +511,12 @@ class _Wish:
 
     def meets(self, header):
         "Whether a store is of this kind"
+        if header.get("decoder") != _decoder():
+            return False
         same_size = tuple(header["size"]) == self.size if self.size else header["resize"] is None
-        same_fit = self.size is None or header.get("fit", "resize") == self.fit # older: resized
-        same_keep = header.get("keep", "pixels") == self.keep # older: pixels
+        same_fit = self.size is None or header["fit"] == self.fit
         same_colour = header["colour"] in ("refuse", self.colour)
-        return same_size and same_fit and same_keep and same_colour and "turned" in header
+        return same_size and same_fit and same_colour and header["keep"] == self.keep
 
 
 def _current(folder, wish, **source):
