@@ -86,7 +86,7 @@ def _definition(statements, name):
 CODE_PATHS = {
     "training": (
         "metadata:BENIGN_CLASSES", "metadata:DIAGNOSIS_TYPES", "splits:split_round", "crops",
-        "augment", "attention", "models", "config", "balancing", "loading",
+        "augment", "attention", "models", "pretrained", "config", "balancing", "loading",
         "metrics:reduce_crops", "metrics:score", "training"),
     "evaluation": ("evaluation",),
 }
@@ -153,11 +153,9 @@ def initial_weights(
     if config.weights == "none":
         return None
     if config.weights == "imagenet":
-        from patchlesion_nb.models import _cached_file, _download, _pretrained_config
+        from patchlesion_nb.pretrained import imagenet_file
 
-        network = _pretrained_config(config.network)
-        found = _cached_file(network) or (_download(network) if fetch else None)
-        return Path(found) if found else None
+        return imagenet_file(config.network, fetch)
     path = Path(config.weights).absolute()
     if not path.is_file():
         raise ValueError(f"weights = {config.weights!r}: there is no such file, and what it holds "

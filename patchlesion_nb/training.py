@@ -55,10 +55,8 @@ from patchlesion_nb.config import (
 from .loading import CropLoader
 from .metadata import ImageTable
 from .metrics import reduce_crops, score
-from patchlesion_nb.models import (
-    PatchNetwork,
-    build_network,
-)
+from .models import PatchNetwork
+from .pretrained import pretrained_network
 from .splits import Round
 
 # %% ../nbs/24_training.ipynb #76c6e5e0
@@ -478,7 +476,7 @@ def configured_network(
     weights: str | None = None,  # overrides config.weights: an evaluation needs no ImageNet weights
 ) -> PatchNetwork:
     "Build the network that a configuration describes, on its device"
-    network = build_network(
+    network = pretrained_network(
         config.network,
         class_count,
         crop_count=config.crop_count,
