@@ -101,7 +101,7 @@ def _pretrained_config(name):
         known = timm.list_models(f"{architecture}.*", pretrained=True)
         raise ValueError(f"timm has no weights {name!r}: it knows {known}") from error
 
-# %% ../nbs/11_models.ipynb #9c2164a6
+# %% ../nbs/11_models.ipynb #fe946385
 def _build_backbone(name, load, densenet_final_relu):
     _pretrained_config(name)
     backbone = timm.create_model(name, pretrained=False, num_classes=0, global_pool="avg")
@@ -127,7 +127,7 @@ def _check_option(name, value, known):
     if value not in known:
         raise ValueError(f"unknown {name} {value!r}: one of {known} is expected")
 
-# %% ../nbs/11_models.ipynb #a3818469
+# %% ../nbs/11_models.ipynb #24fe9a16
 def build_network(
     name: str,  # a timm network, with or without the tag of its weights
     class_count: int,
