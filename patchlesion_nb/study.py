@@ -12,7 +12,7 @@ __all__ = ['TABLE_2', 'TABLE_3', 'TABLE_4', 'TABLE_6', 'TABLE_5', 'SCOPES', 'CON
 # %% ../nbs/31_study.ipynb #55dd0fd6
 import json
 import tomllib
-from collections import Counter
+from collections import ChainMap, Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
@@ -326,7 +326,9 @@ class _GridFields(_MoreImageFields):
     controls: bool = Field(False, description="train the shuffled-label control too")
     folds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="folds that validate")
     other_folds: tuple[int, ...] = Field(
-        (), description="folds of all but Table II and extension_controls; none given: the same")
+        (), description="folds of all but the pages on every fold; none given: the same")
+    on_every_fold: tuple[str, ...] = Field(
+        ("table_2", "extension_controls"), description="pages on all folds")
     seeds: tuple[int, ...] = Field((0,), min_length=1, description="one training each")
     dropout_grid: tuple[float, ...] = Field(
         (0.0, 0.1, 0.2), min_length=1, description="p_d of Fig. 5; its grid is lost in the text")
@@ -347,7 +349,8 @@ class _StatisticsFields(_GridFields):
                                "network together; patchlesion bench --advise finds the fastest")
     training: dict[str, Any] = Field({}, description="fields of RunConfig, for every training")
     rows: dict[str, dict[str, Any]] = Field(
-        {}, description="fields of RunConfig for one method, by its name")
+        {}, description="fields of RunConfig for one method, for one network by its label, or for "
+        "one method on one network; the last prevails")
 
 # %% ../nbs/31_study.ipynb #34e88421
 def _check_training_fields(method, settings):
@@ -363,15 +366,19 @@ def _check_methods(profile):
     "Refuse values for a method that is none, and those that one of its rows exists to vary"
     rows = [(table, row) for table, experiment in EXPERIMENTS.items()
             for row in experiment.rows(profile)]
-    known = dict.fromkeys(row.settings_name for _, row in rows)
-    for method, settings in profile.rows.items():
-        if method not in known:
-            hint = _nearest(method, known)
-            raise ValueError(f'[rows."{method}"]: no row has this method; {hint}')
+    methods = dict.fromkeys(row.settings_name for _, row in rows)
+    of_both = {f"{method}, {label}": method
+               for method in methods for label in profile.network_labels}
+    known = {**dict.fromkeys(profile.network_labels), **{name: name for name in methods}, **of_both}
+    for key, settings in profile.rows.items():
+        if key not in known:
+            hint = _nearest(key, known)
+            raise ValueError(f'[rows."{key}"]: no row has this method, and no network this label; '
+                             f"{hint}")
         for table, row in rows:
             varied = settings.keys() & {**row.run, **row.evaluation}
-            if row.settings_name == method and varied:
-                raise ValueError(f'[rows."{method}"] {min(varied)}: the row {row.name!r} of '
+            if row.settings_name == known[key] and varied:
+                raise ValueError(f'[rows."{key}"] {min(varied)}: the row {row.name!r} of '
                                  f"{table} exists to vary it; leave it out, or set it for every "
                                  "row")
 
@@ -409,7 +416,7 @@ class Profile(_StatisticsFields):
             raise ValueError("spc_images: expected the number of images to draw")
         if self.replication_seeds and self.data != "synthetic":
             raise ValueError("replication_seeds: only a synthetic set can be drawn again")
-        for name in self.experiments:
+        for name in (*self.experiments, *self.on_every_fold):
             _experiment(name)
         for method, overrides in {"every row": {}, **self.rows}.items():
             _check_training_fields(method, self.training | overrides)
@@ -543,8 +550,9 @@ def _run_of(profile, row, network, fold, seed):
     timm_name = dict(zip(profile.network_labels, profile.networks))[network]
     own = {"dataset": sources(profile)[row.images].name, "network": timm_name, "fold": fold,
            "seed": seed}
-    overrides = profile.rows.get(row.settings_name, {})
-    run = RunConfig(**(profile.training | overrides | dict(row.run) | own))
+    method = row.settings_name
+    overrides = [profile.rows.get(key, {}) for key in (network, method, f"{method}, {network}")]
+    run = RunConfig(**ChainMap(own, row.run, *reversed(overrides), profile.training))
     return run.model_copy(update=_longer(run, row.longer)) if row.longer > 1 else run
 
 # %% ../nbs/31_study.ipynb #89b3f1d4
@@ -589,7 +597,7 @@ def _folds_of(profile, experiment, row, asked):
     if row.images.startswith("spc"):
         return (0,)
     elsewhere = profile.other_folds or profile.folds
-    every = experiment in ALL_FOLDS or row.images == "random_split"
+    every = experiment in profile.on_every_fold or row.images == "random_split"
     own = profile.folds if every else elsewhere
     return tuple(fold for fold in own if fold in asked)
 
