@@ -200,8 +200,9 @@ class RunConfig(_Settings):
 class EvaluationConfig(_Settings):
     "All that affects an evaluation, beside the run it is of"
 
-    part: Literal["test", "validation"] = Field(
-        "test", description="images that are scored: the test set or the fold that validates")
+    part: str = Field(
+        "test", min_length=1, description="images that are scored: the test set, the fold that "
+        "validates (validation), or a further test set of the profile by its name")
     checkpoint: Literal["last", "best"] = Field(
         "last", description="weights after the last epoch, or those with the highest validation "
         "MC-sensitivity; code: last; D11")

@@ -214,18 +214,20 @@ def run_id(
 # %% ../nbs/30_runs.ipynb #3c67a451
 def evaluation_identity(
     evaluation: EvaluationConfig,  # resolved for its run by `resolve_evaluation`
+    *fingerprints: str,  # of labels and pixels, where it is of other images than its run
 ) -> dict:  # evaluation (16 hexadecimal digits), settings (the same without the code), the code
     "What an evaluation depends on beside its run"
     code = CODE["evaluation"]
-    return {"evaluation": config_hash(evaluation, code["code"]),
-            "settings": config_hash(evaluation)} | code
+    return {"evaluation": config_hash(evaluation, code["code"], *fingerprints),
+            "settings": config_hash(evaluation, *fingerprints)} | code
 
 
 def evaluation_id(
     evaluation: EvaluationConfig,  # resolved for its run by `resolve_evaluation`
+    *fingerprints: str,  # as for `evaluation_identity`
 ) -> str:  # 16 hexadecimal digits
     "The name of an evaluation among those of its run"
-    return evaluation_identity(evaluation)["evaluation"]
+    return evaluation_identity(evaluation, *fingerprints)["evaluation"]
 
 # %% ../nbs/30_runs.ipynb #bf1c4011
 MANIFEST = "manifest.json"
