@@ -34,7 +34,7 @@ from .executors import RunsFailed, executor_named, run_missing
 from .metrics import (
     PairedTest, bootstrap_draws, class_recall, confusion, paired_contrast, retrained_draws)
 from .report import ParameterError, _assigned, _refuse_unknown
-from .runs import RunStore, evaluation_id
+from .runs import RunStore
 from .splits import audit_leakage
 
 # %% ../nbs/44_pages.ipynb #3279c6db
@@ -239,7 +239,8 @@ def altered_files(
     "What was changed in the runs and evaluations that a page shows."
     folders = {}
     for cell in runs:
-        run, key = data[cell.run.dataset].run_id(cell.run), evaluation_id(cell.evaluation)
+        images = data[cell.run.dataset]
+        run, key = images.run_id(cell.run), images.evaluation_id(cell.evaluation)
         folders[run] = store.run_folder(run) if store.has_run(run) else None
         there = store.has_evaluation(run, key)
         folders[f"{run}/{key}"] = store.evaluation_folder(run, key) if there else None
@@ -1114,7 +1115,8 @@ def show_provenance(
         known |= _data_facts(page, name, data)
     behind = pd.DataFrame(
         [(cell.network, cell.row, cell.fold, cell.evaluation.checkpoint, page.run_id(cell),
-          evaluation_id(cell.evaluation)) for cell in page.cells + page.others],
+          page.data[cell.run.dataset].evaluation_id(cell.evaluation))
+         for cell in page.cells + page.others],
         columns=["network", "row", "fold", "checkpoint", "run", "evaluation"])
     told = provenance(known | facts, [page.store.run_folder(run) for run in behind["run"]])
     report.display_table(told, "Where the numbers of this page come from", name="provenance",

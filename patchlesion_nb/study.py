@@ -29,8 +29,9 @@ from .config import (
     EvaluationConfig, RunConfig, plain_words, resolve_evaluation, resolve_run)
 from .metadata import _nearest
 from .runs import (
-    RunStore, evaluation_id, evaluation_identity, initial_weights, run_identity)
-from .sources import Source, SourceImages, prepare_source, source_if_there
+    RunStore, evaluation_identity, initial_weights, run_identity)
+from .sources import (
+    Source, SourceImages, check_test_set, prepare_source, source_if_there)
 from .splits import authors_split
 
 # %% ../nbs/31_study.ipynb #0b254108
@@ -220,8 +221,18 @@ def _placement(profile):
     return (mean, ends[0], *inner, ends[1])
 
 
+def _external_test(profile):
+    "The rows of Tables II and V on their own test set, then on each further one"
+    parts = ("test", *profile.test_sets) if profile.test_sets else ()
+    return tuple(replace(row, evaluation={**row.evaluation, "part": part})
+                 for part in parts for row in _PLAIN_TABLE_2 + TABLE_5)
+
+
 LEAKAGE = tuple(_multi_crop(f"{split.capitalize()} split", ours=True, images=f"{split}_split")
                 for split in ("grouped", "random"))
+
+
+_PLAIN_TABLE_2 = tuple(row for row in TABLE_2 if not row.control)
 
 
 def _replication(profile):
@@ -247,7 +258,6 @@ def _experiments(kind, **rows):
             for name, given in rows.items()}
 
 
-_PLAIN_TABLE_2 = tuple(row for row in TABLE_2 if not row.control)
 EXPERIMENTS = {
     **_experiments("paper", table_1=(), table_2=TABLE_2, table_3=TABLE_3, table_4=TABLE_4,
                    table_5=TABLE_5, table_6=TABLE_6),
@@ -258,7 +268,7 @@ EXPERIMENTS = {
         extension_switches=SWITCHES, extension_placement=_placement, extension_cost=(),
         extension_leakage=LEAKAGE, extension_melanoma=_PLAIN_TABLE_2 + TABLE_5,
         extension_calibration=_PLAIN_TABLE_2 + TABLE_5, extension_replication=_replication,
-        claims=()),
+        extension_external_test=_external_test, claims=()),
 }
 
 
@@ -313,6 +323,10 @@ class _MoreImageFields(_ImageFields):
         "are too many")
     replication_seeds: tuple[int, ...] = Field(
         (), description="for synthetic: seeds of the phantoms on which findings must hold, too")
+    test_sets: tuple[str, ...] = Field(
+        (), description="further sets that networks are scored on: names of sets and folders")
+    test_set_sizes: tuple[tuple[int, int], ...] = Field(
+        (), description="for each further test set: height and width in the store, pixels")
 
 # %% ../nbs/31_study.ipynb #ea241670
 class _GridFields(_MoreImageFields):
@@ -403,10 +417,16 @@ class Profile(_StatisticsFields):
             if len(getattr(self, name)) != len(self.networks):
                 raise ValueError(f"{name}: expected one for each of {len(self.networks)} networks")
         for name in ("network_labels", "folds", "other_folds", "seeds", "dropout_grid",
-                     "replication_seeds", "experiments"):
+                     "replication_seeds", "experiments", "test_sets"):
             values = getattr(self, name) or ()
             if twice := [value for value in values if list(values).count(value) > 1]:
                 raise ValueError(f"{name}: {twice[0]!r} stands twice; expected is each once")
+        if len(self.test_set_sizes) != len(self.test_sets):
+            raise ValueError(f"test_set_sizes: expected one for each of {len(self.test_sets)} sets "
+                             "in test_sets")
+        if wrong := {"test", "validation", self.dataset, self.spc_dataset} & {*self.test_sets}:
+            raise ValueError(f"test_sets: {min(wrong)!r} is the name of something else here; a "
+                             "further test set needs its own")
         if self.inner_layers and len(self.inner_layers) != len(self.networks):
             raise ValueError(f"inner_layers: expected a list for each of {len(self.networks)} "
                              "networks")
@@ -519,7 +539,9 @@ def sources(
               for key, source in (splits | seeds).items()}
     window = replace(spc, name=f"{spc.name}_window", fit="window")
     of_table_4 = {"spc": spc, "spc_window": window} if profile.spc != "none" else {}
-    return {"": main, **others, **of_table_4}
+    tests = {name: replace(main, name=name, layout="folder", size=size, split="test", folder=name)
+             for name, size in zip(profile.test_sets, profile.test_set_sizes)}
+    return {"": main, **others, **of_table_4, **tests}
 
 # %% ../nbs/31_study.ipynb #4060f8eb
 @dataclass(frozen=True)
@@ -537,6 +559,12 @@ class StudyRun:
     ours: bool  # not in the paper
     kind: str  # paper, control (ours in a table of the paper), figure 5 or extension
     images: str = ""  # as `Row.images`
+
+    @property
+    def scored(self) -> str:  # name of a set
+        "The images that are scored: those of the training, or a further test set"
+        own = self.evaluation.part in ("test", "validation")
+        return self.run.dataset if own else self.evaluation.part
 
 # %% ../nbs/31_study.ipynb #ae1b2562
 def _longer(run, times):
@@ -710,16 +738,56 @@ class StudyData(SourceImages):
         "The name of a training on these images"
         return self.identity(config)["run"]
 
+    def scored(
+        self,
+        evaluation: EvaluationConfig,
+    ) -> SourceImages:
+        "The images that an evaluation is of: these, or a further test set"
+        if evaluation.part in ("test", "validation"):
+            return self
+        if evaluation.part not in self.tests:
+            hint = _nearest(evaluation.part, ("test", "validation", *self.tests))
+            raise ValueError(f"part = {evaluation.part!r}: there is no such test set here; {hint}")
+        return self.tests[evaluation.part]
+
+    def evaluation_identity(
+        self,
+        evaluation: EvaluationConfig,  # resolved
+    ) -> dict:  # as of `evaluation_identity`
+        "What an evaluation of a training on these images depends on beside the run"
+        scored = self.scored(evaluation)
+        return evaluation_identity(evaluation, *scored.fingerprints[:2 if scored is not self else 0])
+
+    def evaluation_id(
+        self,
+        evaluation: EvaluationConfig,  # resolved
+    ) -> str:  # 16 hexadecimal digits
+        "The name of an evaluation among those of its run"
+        return self.evaluation_identity(evaluation)["evaluation"]
+
 
 def _sources_of(profile, runs, data_root):
     "The sources of some cells, each with the folder that the user means for it"
-    for key in dict.fromkeys(run.images for run in runs) if runs is not None else [""]:
+    further = [run.scored for run in runs or () if run.scored in profile.test_sets]
+    for key in dict.fromkeys([*(run.images for run in runs), *further]) if runs is not None else [""]:
         source = sources(profile)[key]
-        other = data_root is not None and key.startswith("spc") and source.layout == "folder"
+        other = data_root is not None and source.layout == "folder" and (
+            key.startswith("spc") or key in profile.test_sets)
         below = Path(data_root) / source.folder if other else None
         yield source, (below if below.is_dir() else None) if other else data_root
 
 # %% ../nbs/31_study.ipynb #757a1301
+def _with_tests(found, profile):
+    "The same, each set of images with the further test sets that its networks are scored on"
+    tests = {name: found[name] for name in profile.test_sets if name in found}
+    for name, images in found.items():
+        if name not in tests and not name.startswith(profile.spc_dataset):
+            for test in tests.values():
+                check_test_set(test, images)
+            images.tests.update(tests)
+    return found
+
+
 def study_data(
     profile: Profile,
     runs: Sequence[StudyRun] | None = None,  # cells whose images are needed; None: the profile's
@@ -728,8 +796,8 @@ def study_data(
     progress: bool = True,  # tell what is being made
 ) -> dict[str, StudyData]:  # by `run.dataset`
     "Find the images of a study, or make them"
-    return {source.name: StudyData(**vars(prepare_source(source, folder, root, progress)))
-            for source, folder in _sources_of(profile, runs, data_root)}
+    return _with_tests({source.name: StudyData(**vars(prepare_source(source, folder, root, progress)))
+                        for source, folder in _sources_of(profile, runs, data_root)}, profile)
 
 
 def study_data_if_there(
@@ -741,7 +809,8 @@ def study_data_if_there(
     "The images of a study as far as they are prepared; nothing is drawn, decoded or checked"
     found = {source.name: source_if_there(source, folder, root)
              for source, folder in _sources_of(profile, runs, data_root)}
-    return {name: StudyData(**vars(images)) for name, images in found.items() if images}
+    return _with_tests({name: StudyData(**vars(images)) for name, images in found.items()
+                        if images}, profile)
 
 # %% ../nbs/31_study.ipynb #4f75779d
 def missing_runs(
@@ -751,7 +820,8 @@ def missing_runs(
 ) -> list[StudyRun]:  # in the order of `runs`
     "The cells whose evaluation is not there"
     return [cell for cell in runs if not store.has_evaluation(
-        data[cell.run.dataset].run_id(cell.run), evaluation_id(cell.evaluation))]
+        data[cell.run.dataset].run_id(cell.run),
+        data[cell.run.dataset].evaluation_id(cell.evaluation))]
 
 # %% ../nbs/31_study.ipynb #1b8ff21f
 def _part_sizes(source, images):
@@ -840,11 +910,13 @@ class Plan:
 
 def _state(cells, data, store):
     "Run id, whether it is there, and how many evaluations are missing"
-    keys = {evaluation_id(cell.evaluation) for cell in cells}
+    asked = {cell.evaluation for cell in cells}
     images = data.get(cells[0].run.dataset)
     run = images.run_id(cells[0].run) if images else ""
     if not run:
-        return {"run": "", "state": "missing", "evaluations": len(keys)}
+        return {"run": "", "state": "missing", "evaluations": len(asked)}
+    keys = [images.evaluation_id(one) if one.part in ("test", "validation", *images.tests) else ""
+            for one in asked]
     begun = store.partial_folder(store.run_folder(run)).exists()
     state = "there" if store.has_run(run) else "begun" if begun else "missing"
     missing = sum(not store.has_evaluation(run, key) for key in keys)
@@ -883,7 +955,9 @@ def _unused(trainings, data, store):
     missing, others = set(), []
     for cells, row in trainings:
         if row["state"] == "there":
-            keys = [evaluation_identity(cell.evaluation) for cell in cells]
+            images = data[row["dataset"]]
+            keys = [images.evaluation_identity(cell.evaluation) for cell in cells
+                    if cell.scored in (cell.run.dataset, *images.tests)]
             asked = {key["settings"] for key in keys
                      if not store.has_evaluation(row["run"], key["evaluation"])}
             others += [one for one in store.identities(row["run"]) if one["settings"] in asked]
