@@ -21,6 +21,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
 from functools import cache, partial
 from itertools import product
 from multiprocessing import forkserver
@@ -31,8 +32,7 @@ from tqdm import tqdm
 
 from .config import EvaluationConfig, RunConfig, resolve_run
 from .metadata import study_root
-from .runs import (
-    RunStore, initial_weights, note_identity)
+from .runs import RunStore, initial_weights, note_identity
 from .store import check_store, open_store
 from .study import (
     StudyData, StudyRun, distinct_trainings, epoch_images, missing_runs)
