@@ -756,7 +756,8 @@ class StudyData(SourceImages):
     ) -> dict:  # as of `evaluation_identity`
         "What an evaluation of a training on these images depends on beside the run"
         scored = self.scored(evaluation)
-        return evaluation_identity(evaluation, *scored.fingerprints[:2 if scored is not self else 0])
+        further = () if scored is self else scored.fingerprints[:2]
+        return evaluation_identity(evaluation, *further)
 
     def evaluation_id(
         self,
@@ -769,7 +770,8 @@ class StudyData(SourceImages):
 def _sources_of(profile, runs, data_root):
     "The sources of some cells, each with the folder that the user means for it"
     further = [run.scored for run in runs or () if run.scored in profile.test_sets]
-    for key in dict.fromkeys([*(run.images for run in runs), *further]) if runs is not None else [""]:
+    keys = [""] if runs is None else dict.fromkeys([*(run.images for run in runs), *further])
+    for key in keys:
         source = sources(profile)[key]
         other = data_root is not None and source.layout == "folder" and (
             key.startswith("spc") or key in profile.test_sets)
@@ -779,6 +781,7 @@ def _sources_of(profile, runs, data_root):
 # %% ../nbs/31_study.ipynb #757a1301
 def _with_tests(found, profile):
     "The same, each set of images with the further test sets that its networks are scored on"
+    found = {name: StudyData(**vars(images)) for name, images in found.items()}
     tests = {name: found[name] for name in profile.test_sets if name in found}
     for name, images in found.items():
         if name not in tests and not name.startswith(profile.spc_dataset):
@@ -796,8 +799,9 @@ def study_data(
     progress: bool = True,  # tell what is being made
 ) -> dict[str, StudyData]:  # by `run.dataset`
     "Find the images of a study, or make them"
-    return _with_tests({source.name: StudyData(**vars(prepare_source(source, folder, root, progress)))
-                        for source, folder in _sources_of(profile, runs, data_root)}, profile)
+    found = {source.name: prepare_source(source, folder, root, progress)
+             for source, folder in _sources_of(profile, runs, data_root)}
+    return _with_tests(found, profile)
 
 
 def study_data_if_there(
@@ -809,8 +813,7 @@ def study_data_if_there(
     "The images of a study as far as they are prepared; nothing is drawn, decoded or checked"
     found = {source.name: source_if_there(source, folder, root)
              for source, folder in _sources_of(profile, runs, data_root)}
-    return _with_tests({name: StudyData(**vars(images)) for name, images in found.items()
-                        if images}, profile)
+    return _with_tests({name: images for name, images in found.items() if images}, profile)
 
 # %% ../nbs/31_study.ipynb #4f75779d
 def missing_runs(
