@@ -38,15 +38,17 @@ def augment(
 # %% ../nbs/07_augment.ipynb #48a59de4
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # red, green, blue; torchvision's
 IMAGENET_STD = (0.229, 0.224, 0.225)
+_IMAGENET = (IMAGENET_MEAN, IMAGENET_STD)
 
 
 def normalize(
     images: torch.Tensor,  # float [..., 3, H, W] in [0, 1]: images or crops
-    mode: str = "none",  # "none", or "imagenet": subtract the mean, divide by the deviation
+    mode: str | tuple = "none",  # "none"; "imagenet", or its own mean and deviation of each colour
 ) -> torch.Tensor:  # float [..., 3, H, W]
     "Bring the colours to the scale that a network expects"
-    if mode not in ("none", "imagenet"):
-        raise ValueError(f"unknown normalization {mode!r}: 'none' or 'imagenet' is expected")
+    if isinstance(mode, str) and mode not in ("none", "imagenet"):
+        raise ValueError(f"unknown normalization {mode!r}: 'none', 'imagenet' or mean and deviation "
+                         "is expected")
     if mode == "none":
         return images
-    return transforms.normalize(images, IMAGENET_MEAN, IMAGENET_STD)
+    return transforms.normalize(images, *(mode if mode != "imagenet" else _IMAGENET))

@@ -63,6 +63,9 @@ def _check_values(config):
 
 # %% ../nbs/20_config.ipynb #863daeb5
 _Factor = Annotated[float, Field(gt=0, le=1000)]
+_Mean = tuple[float, float, float]
+_Above0 = Annotated[float, Field(gt=0)]
+_Deviation = tuple[_Above0, _Above0, _Above0]
 
 # %% ../nbs/20_config.ipynb #eeee53ab
 class RunConfig(_Settings):
@@ -120,8 +123,10 @@ class RunConfig(_Settings):
         "image", description="drawn anew for each image or once a batch; code: image; D14")
     densenet_final_relu: bool = Field(
         True, description="ReLU after DenseNet's last layer; counts for DenseNets; D13")
-    normalize: Literal["none", "imagenet"] = Field(
-        "none", description="normalisation of the input in [0, 1]; code: none; D17")
+    normalize: Literal["none", "imagenet", "network"] | tuple[_Mean, _Deviation] = Field(
+        "none", description="normalisation of the input in [0, 1]: none, ImageNet's, mean and "
+        "deviation of each colour, or those that the network's weights were trained with, which "
+        "are noted as numbers; code: none; D17")
     # what is done about rare classes
     balancing: Literal["none", "oversampling", "balanced_batches", "loss_weighting",
                        "diagnosis_guided"] = Field(
@@ -195,8 +200,9 @@ class RunConfig(_Settings):
 class EvaluationConfig(_Settings):
     "All that affects an evaluation, beside the run it is of"
 
-    part: Literal["test", "validation"] = Field(
-        "test", description="images that are scored: the test set or the fold that validates")
+    part: str = Field(
+        "test", min_length=1, description="images that are scored: the test set, the fold that "
+        "validates (validation), or a further test set of the profile by its name")
     checkpoint: Literal["last", "best"] = Field(
         "last", description="weights after the last epoch, or those with the highest validation "
         "MC-sensitivity; code: last; D11")
@@ -289,6 +295,21 @@ def _idle_fields(config):
     return idle
 
 # %% ../nbs/20_config.ipynb #b1d5ae46
+def _resolved_scale(config):
+    "The normalisation as a word where one says it, else as numbers"
+    scale = config.normalize
+    if scale == "network" and config.weights != "none":
+        from patchlesion_nb.pretrained import expected_scale
+
+        scale = expected_scale(config.network)
+    if isinstance(scale, str):
+        return scale.replace("network", "none")
+    from patchlesion_nb.augment import IMAGENET_MEAN, IMAGENET_STD
+
+    words = {((0.0,) * 3, (1.0,) * 3): "none", (IMAGENET_MEAN, IMAGENET_STD): "imagenet"}
+    return words.get(scale, scale)
+
+
 def resolve_run(
     config: RunConfig,  # as written, fields may be None
 ) -> RunConfig:  # no field is None, idle fields are neutral
@@ -296,6 +317,7 @@ def resolve_run(
     settings = config.model_dump() | _idle_fields(config)
     settings["device"] = config.device or _machine_device()
     settings["threads"] = config.threads or _machine_threads()
+    settings["normalize"] = _resolved_scale(config)
     if settings["precision"] != "float32" and settings["device"] == "cpu":
         raise ValueError(f"precision = {settings['precision']!r} is for device = 'cuda'; on a CPU "
                          "take float32.")

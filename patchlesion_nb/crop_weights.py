@@ -12,7 +12,6 @@ import pandas as pd
 from . import agreement
 from .evaluation import read_attention
 from .pages import Page
-from .runs import evaluation_id
 from .plan import StudyRun
 
 # %% ../nbs/45_crop_weights.ipynb #6bdcf2ea
@@ -24,7 +23,8 @@ def evaluation_of(
     cell: StudyRun,
 ):  # Path of the evaluation's folder, None if it is not there
     "Where the evaluation of a cell lies"
-    run, key = page.run_id(cell), evaluation_id(cell.evaluation)
+    run = page.run_id(cell)
+    key = page.data[cell.run.dataset].evaluation_id(cell.evaluation)
     there = page.store.has_evaluation(run, key)
     return page.store.evaluation_folder(run, key) if there else None
 

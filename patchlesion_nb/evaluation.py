@@ -93,7 +93,7 @@ def _positions(evaluation, round):
     if validates and len(round.validation) == 0:
         raise DataError(f"{validates} needs a validation fold, and this split has none: best would "
                         "mean chosen on the test set. Take part = 'test' and checkpoint = 'last'.")
-    return round.test if evaluation.part == "test" else round.validation
+    return round.validation if evaluation.part == "validation" else round.test
 
 # %% ../nbs/27_evaluation.ipynb #036c48bf
 def trained_network(run_folder, config, evaluation, class_count):

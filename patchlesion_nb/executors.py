@@ -21,6 +21,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import replace
 from functools import cache, partial
 from itertools import product
 from multiprocessing import forkserver
@@ -32,8 +33,7 @@ from tqdm import tqdm
 from .config import EvaluationConfig, RunConfig, resolve_run
 from .core import available_cores, study_root
 from .plan import StudyData, StudyRun, distinct_trainings, epoch_images, missing_runs
-from .runs import (
-    RunStore, evaluation_id, evaluation_identity, initial_weights, note_identity)
+from .runs import RunStore, initial_weights, note_identity
 from .store import check_store, open_store
 
 # %% ../nbs/34_executors.ipynb #185e3eb8
@@ -75,14 +75,17 @@ def ensure_evaluation(
     "Evaluate a configuration unless that is there; train it first if need be"
     run = ensure_run(config, images, runs, progress)
 
+    identity, scored = images.evaluation_identity(evaluation), images.scored(evaluation)
+
     def make(folder):
         from patchlesion_nb.evaluation import evaluate
 
-        note_identity(folder, evaluation_identity(evaluation))
-        evaluate(runs.run_folder(run), config, evaluation, images.table, _pixels(images),
-                 images.round(config.fold), folder)
+        note_identity(folder, identity)
+        parts = replace(images.round(config.fold), test=scored.round(config.fold).test)
+        evaluate(runs.run_folder(run), config, evaluation, scored.table, _pixels(scored), parts,
+                 folder)
 
-    return runs.produce(runs.evaluation_folder(run, evaluation_id(evaluation)), make)
+    return runs.produce(runs.evaluation_folder(run, identity["evaluation"]), make)
 
 # %% ../nbs/34_executors.ipynb #88617413
 class RunsFailed(RuntimeError):

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['HAM_CLASSES', 'BENIGN_CLASSES', 'DIAGNOSIS_TYPES', 'IMAGE_SUFFIXES', 'TABLE_COLUMNS', 'SPC_CLASSES', 'is_image',
-           'walk_images', 'find_images', 'ImageTable', 'class_counts', 'read_ham10000', 'read_isic2018', 'spc_class',
-           'read_derm7pt', 'read_isic_archive', 'read_csv', 'read_images']
+           'walk_images', 'find_images', 'ImageTable', 'class_counts', 'read_ham10000', 'read_isic2018',
+           'read_isic2018_test', 'spc_class', 'read_derm7pt', 'read_isic_archive', 'read_csv', 'read_images']
 
 # %% ../nbs/01_metadata.ipynb #328c7a24
 import hashlib
@@ -423,7 +423,8 @@ def read_ham10000(
 # %% ../nbs/01_metadata.ipynb #72476c77
 _ISIC_LABELS = "ISIC2018_Task3_Training_GroundTruth.csv"
 _ISIC_LESIONS = "ISIC2018_Task3_Training_LesionGroupings.csv"
-_ISIC_ADVICE = "download it from https://challenge.isic-archive.com/data/#2018 (task 3, training)."
+_ISIC_ADVICE = "download it from https://challenge.isic-archive.com/data/#2018 (task 3)."
+_ISIC_TEST_LABELS = "ISIC2018_Task3_Test_GroundTruth.csv"
 _ISIC_TYPES = {
     "single image expert consensus": "consensus",
     "serial imaging showing no change": "follow_up",
@@ -465,6 +466,16 @@ def read_isic2018(
     rows["diagnosis_type"] = words.map(_ISIC_TYPES).fillna(words)
     places = _named_places(_require(folder), "ISIC2018_Task3_Training_Input")
     return _make_table(rows, lesions_path, places, HAM_CLASSES, "isic2018")
+
+# %% ../nbs/01_metadata.ipynb #72418ea6
+def read_isic2018_test(
+    folder: str | Path, # the download: a csv file, and the images' zip or folder
+) -> ImageTable: # images without known lesions and diagnosis types
+    "The test set of the ISIC 2018 challenge, task 3, as its public download comes."
+    path, rows = _read_isic_file(folder, _ISIC_TEST_LABELS, HAM_CLASSES)
+    rows = rows.assign(class_name=_one_hot_class(rows, path), lesion_id="", diagnosis_type="")
+    places = _named_places(_require(folder), "ISIC2018_Task3_Test_Input")
+    return _make_table(rows, path, places, HAM_CLASSES, "isic2018_test")
 
 # %% ../nbs/01_metadata.ipynb #af5ba329
 SPC_CLASSES = ("MEL", "NV", "BCC", "BKL", "DF", "VASC")
@@ -641,12 +652,13 @@ def read_images(
 ) -> ImageTable: # the images of the set
     "The data set in a folder, read by the layout that its metadata file shows."
     folder = _require(folder)
-    layouts = {_HAM_FILE: read_ham10000, _ISIC_LABELS: read_isic2018, _SPC_FILE: read_derm7pt}
+    layouts = {_HAM_FILE: read_ham10000, _ISIC_LABELS: read_isic2018, _SPC_FILE: read_derm7pt,
+               _ISIC_TEST_LABELS: read_isic2018_test}
     for find in (_first_file, _zip_with): # that a zip must be unpacked, the reader will say
         for name, read in layouts.items():
             if find(folder, name):
                 return read(folder)
     raise DataError(
         f"{folder} holds no data set that is known here: looked for {_HAM_FILE} (HAM10000), "
-        f"{_ISIC_LABELS} (ISIC 2018) and {_SPC_FILE} (derm7pt). Put the download "
-        "there, or read a set of your own with patchlesion_nb.metadata.read_csv.")
+        f"{_ISIC_LABELS} or {_ISIC_TEST_LABELS} (ISIC 2018) and {_SPC_FILE} (derm7pt). "
+        "Put the download there, or read a set of your own with patchlesion_nb.metadata.read_csv.")

@@ -8,25 +8,15 @@ __all__ = ['PatchNetwork', 'build_network', 'parameter_count', 'flop_count']
 # %% ../nbs/11_models.ipynb #981fb886
 import copy
 import difflib
-import re
-import socket
-import threading
-from collections import Counter
-from contextlib import suppress
-from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import getproxies
+from collections.abc import Callable
 
-import huggingface_hub
-import safetensors.torch
 import timm
-import torch
 from timm.models.densenet import DenseNet
 from torch import nn
+import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from .attention import PatchAttention, place_attention
-from .core import DataError
 
 # %% ../nbs/11_models.ipynb #d20cbb46
 class _GruAggregation(nn.Module):
@@ -99,116 +89,6 @@ def _checked(crops):
         raise ValueError(f"crops of [B, N, C, h, w] are expected, got {list(crops.shape)}")
     return crops
 
-# %% ../nbs/11_models.ipynb #2d410a72
-_NO_WEIGHTS = {
-    b"version https://git-lfs": "a Git LFS pointer: fetch the file itself with `git lfs pull`",
-    b"<": "a web page: download the file itself, perhaps after logging in",
-}
-
-
-def _read_weights(path):
-    "What a file of safetensors or torch holds"
-    path = Path(path)
-    if not path.is_file():
-        what = "is a folder: pass a file in it" if path.is_dir() else (
-            "does not exist: pass 'none', 'imagenet' or a file")
-        raise DataError(f"weights file {path} {what}")
-    with open(path, "rb") as file:
-        start = file.read(64)
-    for sign, what in _NO_WEIGHTS.items():
-        if start.lstrip().startswith(sign):
-            raise DataError(f"weights file {path} is {what}")
-    try:
-        if start[8:9] == b"{":
-            return safetensors.torch.load_file(path)
-        with open(path, "rb") as file:  # a path ending in .safetensors goes elsewhere in torch
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # of any type, where a file is damaged
-        objects = re.search(r"GLOBAL ([\w.]+)", str(error))
-        what = f"holds objects ({objects[1]})" if objects else "is damaged, or holds objects"
-        raise DataError(
-            f"weights file {path} was not loaded: it {what} besides tensors, and they might run "
-            "code. Where it was written, save the tensors alone: "
-            "safetensors.torch.save_file(network.state_dict(), 'weights.safetensors')"
-        ) from error
-
-# %% ../nbs/11_models.ipynb #22983d18
-def _tensors(found, prefix=""):
-    "Each tensor in nested dictionaries, with its joined name"
-    for key, value in found.items():
-        if isinstance(value, dict):
-            yield from _tensors(value, f"{prefix}{key}.")
-        elif isinstance(value, torch.Tensor):
-            yield f"{prefix}{key}".replace("_orig_mod.", ""), value
-
-
-def _prefixes(names, expected):
-    "How many of the expected names stand under each prefix"
-    parts = [name.split(".") for name in names]
-    return Counter(
-        ".".join(part[:cut] + [""]) if cut else ""
-        for part in parts
-        for cut in range(len(part))
-        if ".".join(part[cut:]) in expected
-    )
-
-# %% ../nbs/11_models.ipynb #79750008
-def _misfit(path, tensors, expected, prefix):
-    "The error of a file that does not have the network's tensors"
-    there = {name: tensors[prefix + name].shape for name in expected if prefix + name in tensors}
-    missing = [name for name in expected if name not in there]
-    shapes = [f"{name} {list(shape)} instead of {list(expected[name].shape)}"
-              for name, shape in there.items() if shape != expected[name].shape]
-    more = [name for name in tensors if name.removeprefix(prefix) not in expected
-            and not name.endswith("num_batches_tracked")]
-    listed = [("missing", missing), ("of another shape", shapes), ("unknown", more)]
-    what = "; ".join(f"{len(names)} {kind} ({', '.join(names[:3])}{', ...' * (len(names) > 3)})"
-                     for kind, names in listed if names)
-    return DataError(
-        f"weights file {path} does not fit the network, which has {len(expected)} tensors: {what}. "
-        "Pass weights of the same network, with the same kind of head, in timm's naming"
-    )
-
-
-def _fitting(path, expected):
-    "The tensors of a file that a network expects, by its own names"
-    found = _read_weights(path)
-    tensors = dict(_tensors(found)) if isinstance(found, dict) else {}
-    if not tensors:
-        what = f"{', '.join(map(str, found)) or 'nothing'}" if isinstance(found, dict) else (
-            f"a {type(found).__name__}")
-        raise DataError(f"weights file {path} holds {what}, no tensors by name: save the network's "
-                        "state_dict() in it")
-    counts = _prefixes(tensors, expected)
-    fitting = [prefix for prefix in counts if all(
-        getattr(tensors.get(prefix + name), "shape", None) == value.shape
-        for name, value in expected.items())]
-    if not fitting:
-        raise _misfit(path, tensors, expected, max(counts, key=counts.get, default=""))
-    if len(fitting) > 1 and "" not in fitting:
-        raise DataError(f"weights file {path} holds {len(fitting)} such networks, under "
-                        f"{', '.join(fitting)}: save the one that is meant in a file of its own")
-    prefix = min(fitting, key=len)
-    return {name.removeprefix(prefix): value for name, value in tensors.items()
-            if name.startswith(prefix)}
-
-# %% ../nbs/11_models.ipynb #a491c7f7
-def _load_backbone(backbone, path):
-    state = backbone.state_dict()
-    expected = {name: value for name, value in state.items()
-                if not name.endswith("num_batches_tracked")}
-    tensors = _fitting(path, expected)
-    broken = [name for name, value in expected.items()
-              if value.isfinite().all() and not tensors[name].isfinite().all()]
-    if broken:
-        raise DataError(
-            f"weights file {path}: {len(broken)} of {len(expected)} tensors hold NaN or infinite "
-            f"values, the first is {broken[0]}. The training that wrote it had failed: pass an "
-            "earlier checkpoint"
-        )
-    kept = {name: value for name, value in tensors.items() if name in state}
-    backbone.load_state_dict(kept, strict=False)
-
 # %% ../nbs/11_models.ipynb #6af2c041
 def _pretrained_config(name):
     architecture = name.split(".")[0]
@@ -221,82 +101,12 @@ def _pretrained_config(name):
         known = timm.list_models(f"{architecture}.*", pretrained=True)
         raise ValueError(f"timm has no weights {name!r}: it knows {known}") from error
 
-
-def _checkpoint(file_name):
-    return Path(torch.hub.get_dir()) / "checkpoints" / file_name
-
-
-def _hub_file(config):
-    return dict(repo_id=config.hf_hub_id, filename=config.hf_hub_filename or "model.safetensors")
-
-# %% ../nbs/11_models.ipynb #76e539ff
-def _cached_file(config):
-    dropped = _checkpoint(f"{config.architecture}.{config.tag}.safetensors")
-    if dropped.is_file():
-        return dropped
-    if config.hf_hub_id:
-        found = huggingface_hub.try_to_load_from_cache(**_hub_file(config))
-        return found if isinstance(found, str) else None
-    downloaded = _checkpoint(Path(config.url or "none").name)
-    return downloaded if downloaded.is_file() else None
-
-# %% ../nbs/11_models.ipynb #7df5ff02
-def _address(url):
-    proxy = getproxies().get("https")
-    if not proxy:
-        return urlsplit(url).hostname, urlsplit(url).port or 443
-    proxy = urlsplit(proxy if "//" in proxy else f"//{proxy}")
-    return proxy.hostname, proxy.port or 80
-
-
-def _reachable(url, seconds=0.5):
-    answers = []
-
-    def knock():
-        with suppress(OSError):
-            socket.create_connection(_address(url), timeout=seconds).close()
-            answers.append(True)
-
-    thread = threading.Thread(target=knock, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return bool(answers)
-
-# %% ../nbs/11_models.ipynb #4eae6d73
-def _missing_weights(config, url, reason):
-    name = f"{config.architecture}.{config.tag}"
-    place = _checkpoint(f"{name}.safetensors" if config.hf_hub_id else Path(url).name)
-    return (
-        f"ImageNet weights of {name} are not on this machine and could not be downloaded "
-        f"({reason}). On a machine with a network, download {url} and put it here as {place}, or "
-        "anywhere and pass weights=<its path>. Or pass weights='none' to start from random values"
-    )
-
-
-def _download(config):
-    if not config.hf_hub_id and not config.url:
-        raise DataError(f"timm has no weights for {config.architecture}: pass weights='none'")
-    url = huggingface_hub.hf_hub_url(**_hub_file(config)) if config.hf_hub_id else config.url
-    try:
-        if huggingface_hub.constants.HF_HUB_OFFLINE or not _reachable(url):
-            raise ConnectionError("no network")
-        if config.hf_hub_id:
-            return huggingface_hub.hf_hub_download(**_hub_file(config))
-        torch.hub.load_state_dict_from_url(
-                url, map_location="cpu", check_hash=True, weights_only=True
-            )
-        return _checkpoint(Path(url).name)
-    except (OSError, RuntimeError) as error:
-        raise DataError(_missing_weights(config, url, error)) from error
-
 # %% ../nbs/11_models.ipynb #fe946385
-def _build_backbone(name, weights, densenet_final_relu):
-    config = _pretrained_config(name)
-    if weights == "imagenet":
-        weights = _cached_file(config) or _download(config)
+def _build_backbone(name, load, densenet_final_relu):
+    _pretrained_config(name)
     backbone = timm.create_model(name, pretrained=False, num_classes=0, global_pool="avg")
-    if weights != "none":
-        _load_backbone(backbone, weights)
+    if load:
+        load(backbone)
     if isinstance(backbone, DenseNet) and not densenet_final_relu:
         backbone.features.norm5.act = nn.Identity()
     return backbone
@@ -324,7 +134,6 @@ def build_network(
     crop_count: int = 9,  # N, crops of an image; only attention is bound to it
     aggregation: str = "mean",  # "mean": logits of each crop; "gru", "abmil": of the image
     attention: str = "none",  # "none", "initial", "end", "dual", or the name of a backbone's layer
-    weights: str = "none",  # "none", "imagenet", or the path of a file of safetensors or torch
     gru_width: int = 1024,  # the paper's
     gru_layers: int = 1,  # the paper's
     gru_bidirectional: bool = False,
@@ -332,13 +141,14 @@ def build_network(
     abmil_width: int = 128,  # of the gated attention
     densenet_final_relu: bool = True,  # DenseNets only
     seed: int = 0,  # of the initial values
+    load: Callable[[nn.Module], None] | None = None,  # what fills the backbone, before attention
 ) -> PatchNetwork:
     "A network for the crops of an image, with initial values that depend on `seed` alone"
     _check_option("aggregation", aggregation, ("mean", "gru", "abmil"))
     _check_option("gru_read", gru_read, ("both", "last"))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        backbone = _build_backbone(name, weights, densenet_final_relu)
+        backbone = _build_backbone(name, load, densenet_final_relu)
         width, joined = backbone.head_hidden_size, None
         if aggregation == "gru":
             joined = _GruAggregation(width, gru_width, gru_layers, gru_bidirectional, gru_read)

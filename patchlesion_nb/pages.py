@@ -36,7 +36,7 @@ from .plan import (
 from .profiles import Profile, comparison_note, load_profile, profile_reasons
 from .report import ParameterError
 from .rows import published
-from .runs import RunStore, evaluation_id
+from .runs import RunStore
 from .splits import audit_leakage
 
 # %% ../nbs/44_pages.ipynb #555e4c31
@@ -161,7 +161,8 @@ def altered_files(
     "What was changed in the runs and evaluations that a page shows."
     folders = {}
     for cell in runs:
-        run, key = data[cell.run.dataset].run_id(cell.run), evaluation_id(cell.evaluation)
+        images = data[cell.run.dataset]
+        run, key = images.run_id(cell.run), images.evaluation_id(cell.evaluation)
         folders[run] = store.run_folder(run) if store.has_run(run) else None
         there = store.has_evaluation(run, key)
         folders[f"{run}/{key}"] = store.evaluation_folder(run, key) if there else None
@@ -1036,7 +1037,8 @@ def show_provenance(
         known |= _data_facts(page, name, data)
     behind = pd.DataFrame(
         [(cell.network, cell.row, cell.fold, cell.evaluation.checkpoint, page.run_id(cell),
-          evaluation_id(cell.evaluation)) for cell in page.cells + page.others],
+          page.data[cell.run.dataset].evaluation_id(cell.evaluation))
+         for cell in page.cells + page.others],
         columns=["network", "row", "fold", "checkpoint", "run", "evaluation"])
     told = provenance(known | facts, [page.store.run_folder(run) for run in behind["run"]])
     report.display_table(told, "Where the numbers of this page come from", name="provenance",

@@ -8,7 +8,7 @@ __all__ = ['ALL_FOLDS', 'MAY_BE_ONE', 'experiment_rows', 'sources', 'StudyRun', 
            'Plan', 'plan_study', 'format_plan']
 
 # %% ../nbs/33_plan.ipynb #55dd0fd6
-from collections import Counter
+from collections import ChainMap, Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -23,8 +23,9 @@ from .core import did_you_mean
 from .profiles import Profile
 from .rows import EXPERIMENTS, TABLE_5, Row, _experiment
 from .runs import (
-    RunStore, evaluation_id, evaluation_identity, initial_weights, run_identity)
-from .sources import Source, SourceImages, prepare_source, source_if_there
+    RunStore, evaluation_identity, initial_weights, run_identity)
+from .sources import (
+    Source, SourceImages, check_test_set, prepare_source, source_if_there)
 from .splits import authors_split
 
 # %% ../nbs/33_plan.ipynb #3460472b
@@ -73,7 +74,9 @@ def sources(
               for key, source in (splits | seeds).items()}
     window = replace(spc, name=f"{spc.name}_window", fit="window")
     of_table_4 = {"spc": spc, "spc_window": window} if profile.spc != "none" else {}
-    return {"": main, **others, **of_table_4}
+    tests = {name: replace(main, name=name, layout="folder", size=size, split="test", folder=name)
+             for name, size in zip(profile.test_sets, profile.test_set_sizes)}
+    return {"": main, **others, **of_table_4, **tests}
 
 # %% ../nbs/33_plan.ipynb #4060f8eb
 @dataclass(frozen=True)
@@ -92,6 +95,12 @@ class StudyRun:
     kind: str  # paper, control (ours in a table of the paper), figure 5 or extension
     images: str = ""  # as `Row.images`
 
+    @property
+    def scored(self) -> str:  # name of a set
+        "The images that are scored: those of the training, or a further test set"
+        own = self.evaluation.part in ("test", "validation")
+        return self.run.dataset if own else self.evaluation.part
+
 # %% ../nbs/33_plan.ipynb #ae1b2562
 def _longer(run, times):
     "The same training with so many times the epochs, and its learning rate's steps as late"
@@ -104,8 +113,9 @@ def _run_of(profile, row, network, fold, seed):
     timm_name = dict(zip(profile.network_labels, profile.networks))[network]
     own = {"dataset": sources(profile)[row.images].name, "network": timm_name, "fold": fold,
            "seed": seed}
-    overrides = profile.rows.get(row.settings_name, {})
-    run = RunConfig(**(profile.training | overrides | dict(row.run) | own))
+    method = row.settings_name
+    overrides = [profile.rows.get(key, {}) for key in (network, method, f"{method}, {network}")]
+    run = RunConfig(**ChainMap(own, row.run, *reversed(overrides), profile.training))
     return run.model_copy(update=_longer(run, row.longer)) if row.longer > 1 else run
 
 # %% ../nbs/33_plan.ipynb #89b3f1d4
@@ -150,7 +160,7 @@ def _folds_of(profile, experiment, row, asked):
     if row.images.startswith("spc"):
         return (0,)
     elsewhere = profile.other_folds or profile.folds
-    every = experiment in ALL_FOLDS or row.images == "random_split"
+    every = experiment in profile.on_every_fold or row.images == "random_split"
     own = profile.folds if every else elsewhere
     return tuple(fold for fold in own if fold in asked)
 
@@ -239,16 +249,59 @@ class StudyData(SourceImages):
         "The name of a training on these images"
         return self.identity(config)["run"]
 
+    def scored(
+        self,
+        evaluation: EvaluationConfig,
+    ) -> SourceImages:
+        "The images that an evaluation is of: these, or a further test set"
+        if evaluation.part in ("test", "validation"):
+            return self
+        if evaluation.part not in self.tests:
+            hint = did_you_mean(evaluation.part, ("test", "validation", *self.tests))
+            raise ValueError(f"part = {evaluation.part!r}: there is no such test set here; {hint}")
+        return self.tests[evaluation.part]
+
+    def evaluation_identity(
+        self,
+        evaluation: EvaluationConfig,  # resolved
+    ) -> dict:  # as of `evaluation_identity`
+        "What an evaluation of a training on these images depends on beside the run"
+        scored = self.scored(evaluation)
+        further = () if scored is self else scored.fingerprints[:2]
+        return evaluation_identity(evaluation, *further)
+
+    def evaluation_id(
+        self,
+        evaluation: EvaluationConfig,  # resolved
+    ) -> str:  # 16 hexadecimal digits
+        "The name of an evaluation among those of its run"
+        return self.evaluation_identity(evaluation)["evaluation"]
+
 
 def _sources_of(profile, runs, data_root):
     "The sources of some cells, each with the folder that the user means for it"
-    for key in dict.fromkeys(run.images for run in runs) if runs is not None else [""]:
+    further = [run.scored for run in runs or () if run.scored in profile.test_sets]
+    keys = [""] if runs is None else dict.fromkeys([*(run.images for run in runs), *further])
+    for key in keys:
         source = sources(profile)[key]
-        other = data_root is not None and key.startswith("spc") and source.layout == "folder"
+        other = data_root is not None and source.layout == "folder" and (
+            key.startswith("spc") or key in profile.test_sets)
         below = Path(data_root) / source.folder if other else None
         yield source, (below if below.is_dir() else None) if other else data_root
 
 # %% ../nbs/33_plan.ipynb #757a1301
+def _with_tests(found, profile):
+    "The same, each set of images with the further test sets that its networks are scored on"
+    found = {name: StudyData(**vars(images)) for name, images in found.items()}
+    tests = {name: found[name] for name in profile.test_sets if name in found}
+    for name, images in found.items():
+        if name not in tests and not name.startswith(profile.spc_dataset):
+            for test in tests.values():
+                check_test_set(test, images)
+            images.tests.update(tests)
+    return found
+
+
 def study_data(
     profile: Profile,
     runs: Sequence[StudyRun] | None = None,  # cells whose images are needed; None: the profile's
@@ -257,8 +310,9 @@ def study_data(
     progress: bool = True,  # tell what is being made
 ) -> dict[str, StudyData]:  # by `run.dataset`
     "Find the images of a study, or make them"
-    return {source.name: StudyData(**vars(prepare_source(source, folder, root, progress)))
-            for source, folder in _sources_of(profile, runs, data_root)}
+    found = {source.name: prepare_source(source, folder, root, progress)
+             for source, folder in _sources_of(profile, runs, data_root)}
+    return _with_tests(found, profile)
 
 
 def study_data_if_there(
@@ -270,7 +324,7 @@ def study_data_if_there(
     "The images of a study as far as they are prepared; nothing is drawn, decoded or checked"
     found = {source.name: source_if_there(source, folder, root)
              for source, folder in _sources_of(profile, runs, data_root)}
-    return {name: StudyData(**vars(images)) for name, images in found.items() if images}
+    return _with_tests({name: images for name, images in found.items() if images}, profile)
 
 # %% ../nbs/33_plan.ipynb #4f75779d
 def missing_runs(
@@ -280,7 +334,8 @@ def missing_runs(
 ) -> list[StudyRun]:  # in the order of `runs`
     "The cells whose evaluation is not there"
     return [cell for cell in runs if not store.has_evaluation(
-        data[cell.run.dataset].run_id(cell.run), evaluation_id(cell.evaluation))]
+        data[cell.run.dataset].run_id(cell.run),
+        data[cell.run.dataset].evaluation_id(cell.evaluation))]
 
 # %% ../nbs/33_plan.ipynb #1b8ff21f
 def _part_sizes(source, images):
@@ -369,11 +424,13 @@ class Plan:
 
 def _state(cells, data, store):
     "Run id, whether it is there, and how many evaluations are missing"
-    keys = {evaluation_id(cell.evaluation) for cell in cells}
+    asked = {cell.evaluation for cell in cells}
     images = data.get(cells[0].run.dataset)
     run = images.run_id(cells[0].run) if images else ""
     if not run:
-        return {"run": "", "state": "missing", "evaluations": len(keys)}
+        return {"run": "", "state": "missing", "evaluations": len(asked)}
+    keys = [images.evaluation_id(one) if one.part in ("test", "validation", *images.tests) else ""
+            for one in asked]
     begun = store.partial_folder(store.run_folder(run)).exists()
     state = "there" if store.has_run(run) else "begun" if begun else "missing"
     missing = sum(not store.has_evaluation(run, key) for key in keys)
@@ -412,7 +469,9 @@ def _unused(trainings, data, store):
     missing, others = set(), []
     for cells, row in trainings:
         if row["state"] == "there":
-            keys = [evaluation_identity(cell.evaluation) for cell in cells]
+            images = data[row["dataset"]]
+            keys = [images.evaluation_identity(cell.evaluation) for cell in cells
+                    if cell.scored in (cell.run.dataset, *images.tests)]
             asked = {key["settings"] for key in keys
                      if not store.has_evaluation(row["run"], key["evaluation"])}
             others += [one for one in store.identities(row["run"]) if one["settings"] in asked]

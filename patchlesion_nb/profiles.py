@@ -40,15 +40,19 @@ def _check_methods(profile):
     "Refuse values for a method that is none, and those that one of its rows exists to vary"
     rows = [(table, row) for table, experiment in EXPERIMENTS.items()
             for row in experiment.rows(profile)]
-    known = dict.fromkeys(row.settings_name for _, row in rows)
-    for method, settings in profile.rows.items():
-        if method not in known:
-            hint = did_you_mean(method, known)
-            raise ValueError(f'[rows."{method}"]: no row has this method; {hint}')
+    methods = dict.fromkeys(row.settings_name for _, row in rows)
+    of_both = {f"{method}, {label}": method
+               for method in methods for label in profile.network_labels}
+    known = {**dict.fromkeys(profile.network_labels), **{name: name for name in methods}, **of_both}
+    for key, settings in profile.rows.items():
+        if key not in known:
+            hint = did_you_mean(key, known)
+            raise ValueError(f'[rows."{key}"]: no row has this method, and no network this label; '
+                             f"{hint}")
         for table, row in rows:
             varied = settings.keys() & {**row.run, **row.evaluation}
-            if row.settings_name == method and varied:
-                raise ValueError(f'[rows."{method}"] {min(varied)}: the row {row.name!r} of '
+            if row.settings_name == known[key] and varied:
+                raise ValueError(f'[rows."{key}"] {min(varied)}: the row {row.name!r} of '
                                  f"{table} exists to vary it; leave it out, or set it for every "
                                  "row")
 
@@ -88,6 +92,10 @@ class Profile(BaseModel):
         "are too many")
     replication_seeds: tuple[int, ...] = Field(
         (), description="for synthetic: seeds of the phantoms on which findings must hold, too")
+    test_sets: tuple[str, ...] = Field(
+        (), description="further sets that networks are scored on: names of sets and folders")
+    test_set_sizes: tuple[tuple[int, int], ...] = Field(
+        (), description="for each further test set: height and width in the store, pixels")
 
     # Which networks, rows and folds, and how often
     networks: tuple[str, ...] = Field(min_length=1, description="timm names")
@@ -98,7 +106,9 @@ class Profile(BaseModel):
     controls: bool = Field(False, description="train the shuffled-label control too")
     folds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="folds that validate")
     other_folds: tuple[int, ...] = Field(
-        (), description="folds of all but Table II and extension_controls; none given: the same")
+        (), description="folds of all but the pages on every fold; none given: the same")
+    on_every_fold: tuple[str, ...] = Field(
+        ("table_2", "extension_controls"), description="pages on all folds")
     seeds: tuple[int, ...] = Field((0,), min_length=1, description="one training each")
     dropout_grid: tuple[float, ...] = Field(
         (0.0, 0.1, 0.2), min_length=1, description="p_d of Fig. 5; its grid is lost in the text")
@@ -116,7 +126,8 @@ class Profile(BaseModel):
                                "network together; patchlesion bench --advise finds the fastest")
     training: dict[str, Any] = Field({}, description="fields of RunConfig, for every training")
     rows: dict[str, dict[str, Any]] = Field(
-        {}, description="fields of RunConfig for one method, by its name")
+        {}, description="fields of RunConfig for one method, for one network by its label, or for "
+        "one method on one network; the last prevails")
 
     @model_validator(mode="before")
     @classmethod
@@ -135,10 +146,16 @@ class Profile(BaseModel):
             if len(getattr(self, name)) != len(self.networks):
                 raise ValueError(f"{name}: expected one for each of {len(self.networks)} networks")
         for name in ("network_labels", "folds", "other_folds", "seeds", "dropout_grid",
-                     "replication_seeds", "experiments"):
+                     "replication_seeds", "experiments", "test_sets"):
             values = getattr(self, name) or ()
             if twice := [value for value in values if list(values).count(value) > 1]:
                 raise ValueError(f"{name}: {twice[0]!r} stands twice; expected is each once")
+        if len(self.test_set_sizes) != len(self.test_sets):
+            raise ValueError(f"test_set_sizes: expected one for each of {len(self.test_sets)} sets "
+                             "in test_sets")
+        if wrong := {"test", "validation", self.dataset, self.spc_dataset} & {*self.test_sets}:
+            raise ValueError(f"test_sets: {min(wrong)!r} is the name of something else here; a "
+                             "further test set needs its own")
         if self.inner_layers and len(self.inner_layers) != len(self.networks):
             raise ValueError(f"inner_layers: expected a list for each of {len(self.networks)} "
                              "networks")
@@ -148,7 +165,7 @@ class Profile(BaseModel):
             raise ValueError("spc_images: expected the number of images to draw")
         if self.replication_seeds and self.data != "synthetic":
             raise ValueError("replication_seeds: only a synthetic set can be drawn again")
-        for name in self.experiments:
+        for name in (*self.experiments, *self.on_every_fold):
             _experiment(name)
         for method, overrides in {"every row": {}, **self.rows}.items():
             _check_training_fields(method, self.training | overrides)

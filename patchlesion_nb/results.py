@@ -15,15 +15,15 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from .evaluation import read_logits
 from .core import DataError
+from .evaluation import read_logits
 from .metrics import (
     TrainingSpread, adjust_p, bootstrap_lesions, confusion, f1_score, mc_sensitivity,
     mc_specificity, paired_test, reduce_crops, retrained_draws, score, training_spread)
-from .runs import RunStore, evaluation_id
 from .plan import ALL_FOLDS, StudyData, StudyRun
 from .profiles import Profile
 from .rows import published
+from .runs import RunStore
 
 # %% ../nbs/35_results.ipynb #adc31ddd
 @dataclass(frozen=True, eq=False)
@@ -36,7 +36,7 @@ class Prediction:
     fold: int
     seed: int
     ours: bool
-    dataset: str  # `run.dataset`: the images it is about
+    dataset: str  # `scored`: the images it is about
     source: str  # run and evaluation it is from
     positions: np.ndarray  # int [n], ascending: rows of the image table
     targets: np.ndarray  # int [n], true classes
@@ -51,7 +51,7 @@ class Prediction:
 def _order(image_ids, cell, images, folder):
     "Where each image of the part stands in an evaluation, and its position in the table"
     parts = images.round(cell.fold)
-    expected = parts.test if cell.evaluation.part == "test" else parts.validation
+    expected = parts.validation if cell.evaluation.part == "validation" else parts.test
     found = pd.Index(images.table.images["image_id"]).get_indexer(image_ids)
     order = np.argsort(found)
     if not np.array_equal(found[order], expected):
@@ -62,15 +62,16 @@ def _order(image_ids, cell, images, folder):
 # %% ../nbs/35_results.ipynb #8b40bb7b
 def _read_prediction(cell, images, store):
     "The prediction of one cell, or None if it is not there"
-    run, key = images.run_id(cell.run), evaluation_id(cell.evaluation)
+    run, key = images.run_id(cell.run), images.evaluation_id(cell.evaluation)
     if not store.has_evaluation(run, key):
         return None
     folder = store.evaluation_folder(run, key)
     image_ids, logits = read_logits(folder)
+    images = images.scored(cell.evaluation)
     order, positions = _order(image_ids, cell, images, folder)
     targets = images.table.images["target"].to_numpy()[positions]
     return Prediction(
-        cell.table, cell.network, cell.row, cell.fold, cell.seed, cell.ours, cell.run.dataset,
+        cell.table, cell.network, cell.row, cell.fold, cell.seed, cell.ours, cell.scored,
         f"{run}/{key}", positions, targets, reduce_crops(logits[order], cell.reduce))
 
 
@@ -89,12 +90,13 @@ MAJORITY = "Majority class"
 
 def _majority(cell, images):
     "The most frequent training class, for every image of the part"
-    parts = images.round(cell.fold)
-    positions = parts.test if cell.evaluation.part == "test" else parts.validation
-    targets = images.table.images["target"].to_numpy()
+    trained = images.table.images["target"].to_numpy()[images.round(cell.fold).training]
+    scored = images.scored(cell.evaluation)
+    parts, targets = scored.round(cell.fold), scored.table.images["target"].to_numpy()
+    positions = parts.validation if cell.evaluation.part == "validation" else parts.test
     probabilities = np.zeros((len(positions), len(images.table.classes)))
-    probabilities[:, np.bincount(targets[parts.training]).argmax()] = 1
-    return Prediction(cell.table, cell.network, MAJORITY, cell.fold, 0, True, cell.run.dataset,
+    probabilities[:, np.bincount(trained).argmax()] = 1
+    return Prediction(cell.table, cell.network, MAJORITY, cell.fold, 0, True, cell.scored,
                       MAJORITY, positions, targets[positions], probabilities)
 
 
@@ -103,7 +105,7 @@ def majority_predictions(
     data: Mapping[str, StudyData],  # by `run.dataset`
 ) -> list[Prediction]:  # one an experiment, network, set of images and fold
     "What a network that always says the most frequent class would score"
-    cells = {(cell.table, cell.network, cell.run.dataset, cell.fold): cell for cell in runs}
+    cells = {(cell.table, cell.network, cell.scored, cell.fold): cell for cell in runs}
     return [_majority(cell, data[cell.run.dataset]) for cell in cells.values()]
 
 # %% ../nbs/35_results.ipynb #e107a231
@@ -174,7 +176,7 @@ _CELL = ("table", "network", "row", "ours", "dataset")
 
 def _grouped(runs, predictions):
     "The predictions of each row, none where they are missing"
-    groups = {(c.table, c.network, c.row, c.ours, c.run.dataset): [] for c in runs}
+    groups = {(c.table, c.network, c.row, c.ours, c.scored): [] for c in runs}
     for p in predictions:
         groups.setdefault(tuple(getattr(p, name) for name in _CELL), []).append(p)
     return groups

@@ -203,8 +203,18 @@ def _placement(profile):
     return (mean, ends[0], *inner, ends[1])
 
 
+def _external_test(profile):
+    "The rows of Tables II and V on their own test set, then on each further one"
+    parts = ("test", *profile.test_sets) if profile.test_sets else ()
+    return tuple(replace(row, evaluation={**row.evaluation, "part": part})
+                 for part in parts for row in _PLAIN_TABLE_2 + TABLE_5)
+
+
 LEAKAGE = tuple(_multi_crop(f"{split.capitalize()} split", ours=True, images=f"{split}_split")
                 for split in ("grouped", "random"))
+
+
+_PLAIN_TABLE_2 = tuple(row for row in TABLE_2 if not row.control)
 
 
 def _replication(profile):
@@ -230,7 +240,6 @@ def _experiments(kind, **rows):
             for name, given in rows.items()}
 
 
-_PLAIN_TABLE_2 = tuple(row for row in TABLE_2 if not row.control)
 EXPERIMENTS = {
     **_experiments("paper", table_1=(), table_2=TABLE_2, table_3=TABLE_3, table_4=TABLE_4,
                    table_5=TABLE_5, table_6=TABLE_6),
@@ -241,7 +250,7 @@ EXPERIMENTS = {
         extension_switches=SWITCHES, extension_placement=_placement, extension_cost=(),
         extension_leakage=LEAKAGE, extension_melanoma=_PLAIN_TABLE_2 + TABLE_5,
         extension_calibration=_PLAIN_TABLE_2 + TABLE_5, extension_replication=_replication,
-        claims=()),
+        extension_external_test=_external_test, claims=()),
 }
 
 

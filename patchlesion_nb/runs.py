@@ -86,9 +86,9 @@ def _definition(statements, name):
 CODE_PATHS = {
     "training": (
         "metadata:BENIGN_CLASSES", "metadata:DIAGNOSIS_TYPES", "splits:split_round", "crops",
-        "augment", "attention", "models", "config", "balancing", "loading",
-        "metrics:reduce_crops", "metrics:score", "numerics", "checkpoints",
-        "training"),
+        "augment", "attention", "models", "pretrained", "config", "balancing",
+        "loading", "metrics:reduce_crops", "metrics:score", "numerics",
+        "checkpoints", "training"),
     "evaluation": ("evaluation",),
 }
 
@@ -154,11 +154,9 @@ def initial_weights(
     if config.weights == "none":
         return None
     if config.weights == "imagenet":
-        from patchlesion_nb.models import _cached_file, _download, _pretrained_config
+        from patchlesion_nb.pretrained import imagenet_file
 
-        network = _pretrained_config(config.network)
-        found = _cached_file(network) or (_download(network) if fetch else None)
-        return Path(found) if found else None
+        return imagenet_file(config.network, fetch)
     path = Path(config.weights).absolute()
     if not path.is_file():
         raise ValueError(f"weights = {config.weights!r}: there is no such file, and what it holds "
@@ -217,18 +215,20 @@ def run_id(
 # %% ../nbs/30_runs.ipynb #3c67a451
 def evaluation_identity(
     evaluation: EvaluationConfig,  # resolved for its run by `resolve_evaluation`
+    *fingerprints: str,  # of labels and pixels, where it is of other images than its run
 ) -> dict:  # evaluation (16 hexadecimal digits), settings (the same without the code), the code
     "What an evaluation depends on beside its run"
     code = CODE["evaluation"]
-    return {"evaluation": config_hash(evaluation, code["code"]),
-            "settings": config_hash(evaluation)} | code
+    return {"evaluation": config_hash(evaluation, code["code"], *fingerprints),
+            "settings": config_hash(evaluation, *fingerprints)} | code
 
 
 def evaluation_id(
     evaluation: EvaluationConfig,  # resolved for its run by `resolve_evaluation`
+    *fingerprints: str,  # as for `evaluation_identity`
 ) -> str:  # 16 hexadecimal digits
     "The name of an evaluation among those of its run"
-    return evaluation_identity(evaluation)["evaluation"]
+    return evaluation_identity(evaluation, *fingerprints)["evaluation"]
 
 # %% ../nbs/30_runs.ipynb #bf1c4011
 MANIFEST = "manifest.json"

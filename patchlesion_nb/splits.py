@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TEST', 'TRAIN', 'check_split', 'make_split', 'audit_leakage', 'write_split', 'read_split', 'authors_split',
-           'derm7pt_split', 'Round', 'split_round', 'split_fingerprint']
+           'missed_duplicates', 'derm7pt_split', 'Round', 'split_round', 'split_fingerprint']
 
 # %% ../nbs/02_splits.ipynb #45f6c4d4
 import hashlib
@@ -156,6 +156,13 @@ def authors_split() -> pd.Series: # part of each of HAM10000's 10,015 images, in
     place = resources.files("patchlesion_nb")/"resources"/"splits"/"ham10000_authors.csv"
     with resources.as_file(place) as path:
         return read_split(path)
+
+# %% ../nbs/02_splits.ipynb #961e8cce
+def missed_duplicates() -> pd.DataFrame: # columns similarity, from_img, to_img
+    "Pairs of HAM10000's images that are one lesion under two ids."
+    place = resources.files("patchlesion_nb")/"resources"/"splits"/"ham10000_missed_duplicates.csv"
+    with place.open(encoding="utf-8") as stream:
+        return pd.read_csv(stream)
 
 # %% ../nbs/02_splits.ipynb #79c9b6f0
 def derm7pt_split(

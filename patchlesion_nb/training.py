@@ -37,10 +37,11 @@ from .core import replaced_whole
 from .loading import CropLoader
 from .metadata import ImageTable
 from .metrics import reduce_crops, score
-from .models import PatchNetwork, build_network
+from .models import PatchNetwork
 from patchlesion_nb.numerics import (
     explained_memory, explained_normalisation, kept_memory, memory_advice, numerics, part_count,
     prepare_network)
+from .pretrained import pretrained_network
 from .splits import Round
 
 # %% ../nbs/26_training.ipynb #76c6e5e0
@@ -268,7 +269,7 @@ def configured_network(
     weights: str | None = None,  # overrides config.weights: an evaluation needs no ImageNet weights
 ) -> PatchNetwork:
     "Build the network that a configuration describes, on its device"
-    network = build_network(
+    network = pretrained_network(
         config.network,
         class_count,
         crop_count=config.crop_count,
