@@ -178,9 +178,9 @@ class RunConfig(_Settings):
         5, ge=1, description="epochs from one look at the validation fold to the next; chosen "
         "here: a look at 9 crops costs more than an epoch at one crop")
     # what of the machine reaches into the numbers
-    precision: Literal["float32", "bfloat16", "float16"] = Field(
-        "float32", description="precision of the forward pass; chosen here: as the networks' "
-        "published weights")
+    precision: Literal["float32", "bfloat16", "float16", "mixed"] = Field(
+        "float32", description="precision of the forward pass; mixed: bfloat16 on a GPU, float16 "
+        "where it lacks that, float32 on a CPU; chosen here: as the networks' published weights")
     channels_last: bool = Field(
         True, description="channels last in memory; chosen here: convolutions prefer it")
     threads: int | None = Field(
@@ -191,8 +191,9 @@ class RunConfig(_Settings):
         "is nvidia-smi; chosen here: it is decided without loading torch")
     # what trades memory for time
     accumulate: int = Field(
-        1, ge=1, description="parts in which a batch is computed, at least 1, at most batch_size; "
-        "chosen here: 1, batch normalisation sees the whole batch")
+        1, ge=0, description="parts in which a batch is computed, at most batch_size; 0: 1 on a "
+        "CPU, on a GPU as few as keep the pixels of 48 crops of 224 together; chosen here: 1, "
+        "batch normalisation sees the whole batch")
 
     _values_fit_together = model_validator(mode="after")(_check_values)
 
@@ -241,6 +242,17 @@ def _machine_device():
         raise ValueError("nvidia-smi is installed, but no GPU can be used: set PATCHLESION_DEVICE "
                          "to cpu, or to cuda if torch finds one all the same.")
     return "cuda"
+
+
+@lru_cache
+def _gpu_precision(program):
+    "bfloat16, or float16 where the driver's program lists a GPU older than compute capability 8"
+    words = [program, "--query-gpu=compute_cap", "--format=csv,noheader"]
+    done = program and subprocess.run(words, capture_output=True, encoding="utf-8",
+                                      errors="replace")
+    majors = [line.split(".")[0].strip() for line in (done.stdout if done else "").splitlines()]
+    old = any(major.isdecimal() and int(major) < 8 for major in majors)
+    return "float16" if old else "bfloat16"
 
 
 def _machine_threads():
@@ -310,6 +322,9 @@ def _resolved_scale(config):
     return words.get(scale, scale)
 
 
+_PIXELS_TOGETHER = 48 * 224**2
+
+
 def resolve_run(
     config: RunConfig,  # as written, fields may be None
 ) -> RunConfig:  # no field is None, idle fields are neutral
@@ -318,7 +333,14 @@ def resolve_run(
     settings["device"] = config.device or _machine_device()
     settings["threads"] = config.threads or _machine_threads()
     settings["normalize"] = _resolved_scale(config)
-    if settings["precision"] != "float32" and settings["device"] == "cpu":
+    cuda = settings["device"] == "cuda"
+    if config.precision == "mixed":
+        settings["precision"] = _gpu_precision(shutil.which("nvidia-smi")) if cuda else "float32"
+    if config.accumulate == 0:
+        pixels = config.batch_size * settings["crop_count"] * config.crop_size**2
+        parts = min(config.batch_size, -(-pixels // _PIXELS_TOGETHER))
+        settings["accumulate"] = parts if cuda else 1
+    if settings["precision"] != "float32" and not cuda:
         raise ValueError(f"precision = {settings['precision']!r} is for device = 'cuda'; on a CPU "
                          "take float32.")
     return RunConfig(**settings)
