@@ -28,7 +28,7 @@ from scipy.stats import norm, t
 from .metrics import (
     PairedTest, bootstrap_draws, confusion, f1_score, mc_sensitivity, mc_specificity,
     paired_contrast, retrained_draws)
-from .rows import published
+from .rows import CROP_COUNTS, EXPONENTS, published
 
 # %% ../nbs/36_claims.ipynb #1b0116cb
 VERDICTS = ("not supported", "undecided", "not measured", "supported")
@@ -262,7 +262,6 @@ LADDER_PARTS = (
 )
 
 # %% ../nbs/36_claims.ipynb #1fb22807
-_COUNTS = (5, 9, 16)
 _FIVE_OF_SIXTEEN = _rows("table_3", "Attention 5", "Multi-Crop 16")
 
 
@@ -292,9 +291,6 @@ SPC_PARTS = (
 )
 
 # %% ../nbs/36_claims.ipynb #b985d80e
-_EXPONENTS = tuple(f"k = {k:.2f}" for k in (0.5, 0.75, 1, 1.25, 1.5))
-
-
 def _by(claim, one, other, least, most):
     "Two parts: better at all, and by an amount"
     better = _beats(claim, "table_5", one, other)
@@ -311,8 +307,9 @@ BALANCING_PARTS = (
     *_by(12, "Loss Weighting", "Balanced Batches", 2, 4),
     _beats(12, "table_5", "Loss Weighting", "Oversampling", aspect="cause"),
     *_by(13, "Diag. Weighting", "Loss Weighting", 3, 3),
-    *(Part(14, f"Diag. Weighting beats {name}", (("table_5", "Diag. Weighting"), ("table_6", name)),
-           least=0) for name in _EXPONENTS),
+    *(Part(14, f"Diag. Weighting beats k = {k:.2f}",
+           (("table_5", "Diag. Weighting"), ("table_6", f"k = {k:.2f}")), least=0)
+      for k in EXPONENTS),
     _beats(14, "table_6", "k = 1.00", "k = 0.50"),
     _size(14, "k = 1.50 is like k = 1.00", _rows("table_6", "k = 1.50", "k = 1.00"), **_LIKE),
     Part(14, "k = 1.50 has a lower F1 than k = 1.00", _rows("table_6", "k = 1.50", "k = 1.00"),
@@ -334,7 +331,7 @@ METRIC_PARTS = (
       for metric, label in _OTHER_METRICS.items()
       for table, one, other in (
           *(("table_2", name, "Multi-Crop") for name in _PLACEMENTS),
-          *(("table_3", f"Attention {n}", f"Multi-Crop {n}") for n in _COUNTS))),
+          *(("table_3", f"Attention {n}", f"Multi-Crop {n}") for n in CROP_COUNTS))),
 )
 
 # %% ../nbs/36_claims.ipynb #055015ac
@@ -348,7 +345,7 @@ def dropout_parts(
     grid = {float(found[2]) for row in rows if (found := _DROPOUT_ROW.fullmatch(row))} or {0.0, 0.1}
     none, *some = sorted(grid | {0.0})
     parts = []
-    for n in _COUNTS:
+    for n in CROP_COUNTS:
         named = [("figure_5", f"N = {n}, p_d = {p:g}") for p in (none, *some)]
         parts.append(Part(8, f"N = {n}: the best p_d above 0 beats none",
                           (*named[1:], named[0]), least=0, best=True))

@@ -21,16 +21,24 @@ from .balancing import epoch_sizes
 from .config import EvaluationConfig, RunConfig, resolve_evaluation, resolve_run
 from .core import did_you_mean
 from .profiles import Profile
-from .rows import EXPERIMENTS, TABLE_5, Row, _experiment
+from .rows import EXPERIMENTS, TABLE_5, Row, experiment_named
 from .runs import (
     RunStore, evaluation_id, evaluation_identity, initial_weights, run_identity)
 from .sources import Source, SourceImages, prepare_source, source_if_there
 from .splits import authors_split
 
 # %% ../nbs/33_plan.ipynb #3460472b
-def _has_images(profile, row):
-    "Whether a profile names the images of a row"
-    return profile.spc != "none" if row.images.startswith("spc") else True
+def _settings(profile, row):
+    "Fields of `RunConfig` for a row; the later of profile, method and row wins"
+    return profile.training | profile.rows.get(row.settings_name, {}) | dict(row.run)
+
+
+def _exists(profile, row):
+    "Whether a profile has what a row is about"
+    if row.images.startswith("spc"):
+        return profile.spc != "none"
+    run = RunConfig(**_settings(profile, row))
+    return "lr_factor" not in row.run or run.lr_start <= run.epochs
 
 
 def experiment_rows(
@@ -38,35 +46,26 @@ def experiment_rows(
     profile: Profile,
 ) -> tuple[Row, ...]:  # the paper's rows in its order, then ours
     "The rows of an experiment in a profile"
-    return tuple(row for row in _experiment(name).rows(profile)
-                 if (profile.controls or not row.control) and _has_images(profile, row))
+    return tuple(row for row in experiment_named(name).rows(profile)
+                 if (profile.controls or not row.control) and _exists(profile, row))
 
 # %% ../nbs/33_plan.ipynb #1607bc41
-def _main_source(profile):
-    "The images of most rows"
-    layout = "synthetic_ham10000" if profile.data == "synthetic" else "folder"
-    return Source(
-        profile.dataset, layout, profile.image_size, profile.split, profile.dataset,
-        profile.split_file, profile.split_folds, profile.split_seed, profile.colour,
-        images=profile.synthetic_images, test_per_class=profile.synthetic_test_per_class,
-        seed=profile.synthetic_seed, keep=profile.store_keep)
-
-
-def _spc_source(profile):
-    "The images of Table IV"
-    layout = "synthetic_derm7pt" if profile.spc == "synthetic" else "folder"
-    fit = "resize" if profile.spc_resize == "resize" else "window"
-    return Source(profile.spc_dataset, layout, profile.image_size, "lists", profile.spc_dataset,
-                  colour=profile.colour, fit=fit, images=profile.spc_images,
-                  test_per_class=profile.spc_test_per_class, seed=profile.synthetic_seed,
-                  keep=profile.store_keep)
-
-# %% ../nbs/33_plan.ipynb #48a6702e
 def sources(
     profile: Profile,
 ) -> dict[str, Source]:  # "", "spc", "spc_window", "grouped_split", "random_split", "seed5", ...
     "Every set of images that a row may name, by the name that rows have for it"
-    main, spc = _main_source(profile), _spc_source(profile)
+    same = dict(size=profile.image_size, colour=profile.colour, seed=profile.synthetic_seed,
+                keep=profile.store_keep)
+    main = Source(
+        profile.dataset, "synthetic_ham10000" if profile.data == "synthetic" else "folder",
+        split=profile.split, folder=profile.dataset, split_file=profile.split_file,
+        split_folds=profile.split_folds, split_seed=profile.split_seed,
+        images=profile.synthetic_images, test_per_class=profile.synthetic_test_per_class, **same)
+    spc = Source(
+        profile.spc_dataset, "synthetic_derm7pt" if profile.spc == "synthetic" else "folder",
+        split="lists", folder=profile.spc_dataset, images=profile.spc_images,
+        fit="resize" if profile.spc_resize == "resize" else "window",
+        test_per_class=profile.spc_test_per_class, **same)
     splits = {f"{split}_split": replace(main, split=split) for split in ("grouped", "random")}
     seeds = {f"seed{seed}": replace(main, seed=seed) for seed in profile.replication_seeds}
     others = {key: replace(source, name=f"{main.name}_{key}")
@@ -93,20 +92,16 @@ class StudyRun:
     images: str = ""  # as `Row.images`
 
 # %% ../nbs/33_plan.ipynb #ae1b2562
-def _longer(run, times):
-    "The same training with so many times the epochs, and its learning rate's steps as late"
-    return dict(epochs=run.epochs * times, lr_start=(run.lr_start - 1) * times + 1,
-                lr_step=run.lr_step * times, validate_every=run.validate_every * times)
-
-
 def _run_of(profile, row, network, fold, seed):
-    "The resolved training of a row"
+    "The training of a row; a longer one halves its learning rate as late in proportion"
     timm_name = dict(zip(profile.network_labels, profile.networks))[network]
-    own = {"dataset": sources(profile)[row.images].name, "network": timm_name, "fold": fold,
-           "seed": seed}
-    overrides = profile.rows.get(row.settings_name, {})
-    run = RunConfig(**(profile.training | overrides | dict(row.run) | own))
-    return run.model_copy(update=_longer(run, row.longer)) if row.longer > 1 else run
+    run = RunConfig(**_settings(profile, row) | {
+        "dataset": sources(profile)[row.images].name, "network": timm_name, "fold": fold,
+        "seed": seed})
+    times = run.crop_count if row.longer else 1
+    return run.model_copy(update=dict(
+        epochs=run.epochs * times, lr_start=(run.lr_start - 1) * times + 1,
+        lr_step=run.lr_step * times, validate_every=run.validate_every * times))
 
 # %% ../nbs/33_plan.ipynb #89b3f1d4
 def _evaluation_of(row, run, crops_at_once):
