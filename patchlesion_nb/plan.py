@@ -323,13 +323,6 @@ def _all_sizes(profile, runs, data):
 _SPEED_FIELDS = ("network", "crop_size", "device", "threads", "precision")
 
 
-def _with_speed(runs):
-    "Finished runs with their speed in crops a second"
-    if "environment.images_per_second" not in runs:
-        return None
-    return runs.assign(speed=runs["environment.images_per_second"] * runs["crop_count"])
-
-
 def _alike(config, finished, fields):
     "Finished runs that agree with a configuration in some fields"
     if finished is None:
@@ -375,31 +368,26 @@ def _state(cells, data, store):
     return {"run": run, "state": state, "evaluations": missing}
 
 # %% ../nbs/33_plan.ipynb #5c68fd59
-def _cost(config, images, finished, stated):
-    "Images, crops, hours and bytes of one training"
-    shown = images * config.epochs
-    speed, source = _speed(config, finished, stated)
-    size = _alike(config, finished, ("network",))["bytes"].median()
-    return {"images": shown, "crops": shown * config.crop_count,
-            "hours": shown * config.crop_count / speed / 3600, "hours_from": source, "bytes": size}
-
-
-_KINDS = ("paper", "control", "figure 5", "extension")
+_KINDS = {"paper": "the paper's tables", "control": "controls of ours", "figure 5": "Fig. 5",
+          "extension": "extensions"}
 
 
 def _plan_row(cells, data, store, sizes, finished, stated):
     "One distinct training: who asks for it, its state, and what is left of its cost"
     first = cells[0]
     asking = dict.fromkeys(f"{cell.table} {cell.row}" for cell in cells)
-    row = {"kind": min((cell.kind for cell in cells), key=_KINDS.index), "network": first.network,
+    row = {"kind": min((cell.kind for cell in cells), key=list(_KINDS).index), "network": first.network,
            "dataset": first.run.dataset, "fold": first.fold, "seed": first.seed,
            "rows": ", ".join(asking)}
     row |= _state(cells, data, store)
+    config, images = first.run, data.get(first.run.dataset)
     there = row["state"] == "there"
-    images = _shown(first.run, sizes[first.run.dataset], data.get(first.run.dataset))
-    images = 0 if there else images
-    cost = _cost(first.run, images, finished, stated)
-    return row | cost | ({"bytes": 0} if there else {})
+    shown = 0 if there else config.epochs * _shown(config, sizes[config.dataset], images)
+    speed, source = _speed(config, finished, stated)
+    size = 0 if there else _alike(config, finished, ("network",))["bytes"].median()
+    crops = shown * config.crop_count
+    return row | {"images": shown, "crops": crops, "hours": crops / speed / 3600,
+                  "hours_from": source, "bytes": size}
 
 # %% ../nbs/33_plan.ipynb #bda8919a
 def _unused(trainings, data, store):
@@ -437,14 +425,6 @@ def _notes(trainings, data, store, finished):
             yield f"{runs} trained with {package} {theirs}; here is {version(package)}"
 
 # %% ../nbs/33_plan.ipynb #a6fd131b
-def _asked(runs):
-    "How many trainings each kind of experiment would need if none were shared"
-    alone = {(cell.kind, cell.table, cell.network, cell.row, cell.fold, cell.seed, cell.images)
-             for cell in runs}
-    kinds = [kind for kind, *_ in alone]
-    return {kind: kinds.count(kind) for kind in _KINDS if kind in kinds}
-
-
 def _pixel_bytes(profile, sizes):
     "Bytes of the stores; those of another split are the same"
     height, width = profile.image_size
@@ -465,13 +445,18 @@ def plan_study(
     "What is there, what is missing, and what that will cost"
     store, data = store or RunStore(), data or {}
     sizes, known = _all_sizes(profile, runs, data), store.list_runs()
-    finished = _with_speed(known)
+    finished = (known.assign(speed=known["environment.images_per_second"] * known["crop_count"])
+                if "environment.images_per_second" in known else None)
     trainings = [(cells, _plan_row(cells, data, store, sizes, finished, crops_per_second))
                  for cells in distinct_trainings(runs).values()]
     experiments = tuple(dict.fromkeys(cell.table for cell in runs))
     rows = pd.DataFrame([row for _, row in trainings])
-    return Plan(profile.name, experiments, _asked(runs), rows,
-                _pixel_bytes(profile, sizes), tuple(_notes(trainings, data, store, known)))
+    alone = Counter(kind for kind, *_ in {
+        (cell.kind, cell.table, cell.network, cell.row, cell.fold, cell.seed, cell.images)
+        for cell in runs})
+    asked = {kind: alone[kind] for kind in _KINDS if kind in alone}
+    return Plan(profile.name, experiments, asked, rows, _pixel_bytes(profile, sizes),
+                tuple(_notes(trainings, data, store, known)))
 
 # %% ../nbs/33_plan.ipynb #59a3a22e
 def _in_units(value, units):
@@ -507,18 +492,14 @@ def _plan_table(plan, trainings):
         float_format="{:.2f}".format)
 
 
-_KIND_NAMES = {"paper": "the paper's tables", "control": "controls of ours",
-               "figure 5": "Fig. 5", "extension": "extensions"}
-
-
 def _count_table(plan):
     "Trainings of each kind: asked for by rows, distinct beside the kinds above, and there"
-    trainings = plan.trainings
-    rows = [(_KIND_NAMES[kind], asked, (trainings["kind"] == kind).sum(),
-             ((trainings["kind"] == kind) & (trainings["state"] == "there")).sum())
-            for kind, asked in plan.asked.items()]
-    total = ("in all", *(sum(row[place] for row in rows) for place in (1, 2, 3)))
-    counts = pd.DataFrame([*rows, total], columns=["trainings", "asked for", "distinct", "there"])
+    there = plan.trainings["state"] == "there"
+    rows = [(words, plan.asked[kind], (plan.trainings["kind"] == kind).sum(),
+             (there & (plan.trainings["kind"] == kind)).sum())
+            for kind, words in _KINDS.items() if kind in plan.asked]
+    counts = pd.DataFrame(rows, columns=["trainings", "asked for", "distinct", "there"])
+    counts.loc[len(counts)] = ["in all", *counts.iloc[:, 1:].sum()]
     return counts.to_string(index=False)
 
 # %% ../nbs/33_plan.ipynb #5310b53c

@@ -11,6 +11,7 @@ import json
 import os
 import tempfile
 import zipfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -265,12 +266,10 @@ def draw_lesion(
     size: tuple[int, int] = (150, 200),  # height and width in pixels, at least 16 each
     hard: bool = False,  # a benign case that looks like melanoma
     view: int = 0,  # number of the photograph of this lesion: place, turn, hairs and light differ
+    shift: float = 0.12,  # farthest from the middle, share of each side
+    contrast: float = 1.0,  # of the fine structure
 ) -> tuple[np.ndarray, np.ndarray]:  # image uint8 [H, W, 3] and lesion mask bool [H, W]
     "Draw one view of a lesion with its mask."
-    return _draw(class_name, seed, size, hard, view)
-
-
-def _draw(class_name, seed, size, hard, view, shift=0.12, contrast=1.0):
     if class_name not in _PAINTERS:
         raise ValueError(f"unknown class {class_name!r}: expected one of {', '.join(HAM_CLASSES)}")
     if min(size) < 16:
@@ -279,12 +278,12 @@ def _draw(class_name, seed, size, hard, view, shift=0.12, contrast=1.0):
     melanin, blood, irregularity, variegation, strength = _look(class_name, seed, hard)
     depth = _depth(seed, points, radius, irregularity)
     fine = _fine_structure(class_name, seed, points, depth, radius)
-    strength = contrast * strength
     variegated = variegation * _blobs(points, _generator(seed, "look"), 1.2 * radius)
     opacity = np.clip(depth / 3, 0, 1)
     skin = _skin(seed, size)
-    melanin = skin[0] + opacity * np.maximum(melanin + variegated + strength * fine[0], 0)
-    blood = skin[1] + opacity * np.maximum(blood + strength * fine[1], 0)
+    melanin = skin[0] + opacity * np.maximum(
+        melanin + variegated + contrast * strength * fine[0], 0)
+    blood = skin[1] + opacity * np.maximum(blood + contrast * strength * fine[1], 0)
     image = _photograph(melanin, blood, seed, view)
     return image, depth > 0
 
@@ -394,6 +393,17 @@ def _already_written(folder, recipe, files=(*_IMAGES, _MASKS, *_TABLES)):
     return False
 
 # %% ../nbs/03_synthetic.ipynb #4b1f7d21
+@contextmanager
+def _replaced(folder, recipe, names):
+    "Inside, write to the folder that is given; afterwards its files stand in the other, with a mark"
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as partial:
+        yield Path(partial)
+        Path(partial, _MARK).write_text(json.dumps(recipe))
+        for name in (_MARK, *names):
+            os.replace(Path(partial, name), folder / name)
+
+
 def write_ham10000(
     folder: str | Path,  # created if missing
     images: int = 600,  # in the three folds, at least 21, HAM10000's class frequencies
@@ -408,15 +418,10 @@ def write_ham10000(
     if _already_written(folder, recipe):
         return folder
     rows = _study_rows(images, test_per_class, seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as partial:
-        partial = Path(partial)
+    with _replaced(folder, recipe, (*_TABLES, *_IMAGES, _MASKS)) as partial:
         _write_images(partial, rows, size)
         for name, columns in _TABLES.items():
             rows[columns].to_csv(partial / name, index=False, lineterminator="\n")
-        (partial / _MARK).write_text(json.dumps(recipe))
-        for name in (_MARK, *_TABLES, *_IMAGES, _MASKS):
-            os.replace(partial / name, folder / name)
     return folder
 
 # %% ../nbs/03_synthetic.ipynb #e7e5d8c3
@@ -486,7 +491,7 @@ def _ruler_grid(seed, size):
 def _draw_case(row, size):
     "A case's image uint8 [height, width, 3]."
     hard = row.diagnosis in _SPC_HARD
-    image, _ = _draw(row.class_name, row.key, size, hard, 0, _SPC_SHIFT, _SPC_CONTRAST)
+    image, _ = draw_lesion(row.class_name, row.key, size, hard, 0, _SPC_SHIFT, _SPC_CONTRAST)
     larger = Image.fromarray(image).resize((row.width, row.height), Image.Resampling.LANCZOS)
     under_grid = np.asarray(larger) * _ruler_grid(row.key, (row.height, row.width))[..., None]
     return under_grid.round().astype(np.uint8)
@@ -523,11 +528,6 @@ def write_derm7pt(
     if _already_written(folder, recipe, ("meta", "images")):
         return folder
     rows = _case_rows(images, test_per_class, size, seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as partial:
-        partial = Path(partial)
+    with _replaced(folder, recipe, ("images", "meta")) as partial:
         _write_cases(partial, rows, size)
-        (partial / _MARK).write_text(json.dumps(recipe))
-        for name in (_MARK, "images", "meta"):
-            os.replace(partial / name, folder / name)
     return folder
