@@ -121,50 +121,34 @@ def _vessels(random, radius):
     return np.concatenate(found)
 
 # %% ../nbs/03_synthetic.ipynb #7fd6fa3f
-def _melanoma(points, depth, radius, random):
-    angles, phases = random.uniform(0, np.pi, 9), random.uniform(0, 2 * np.pi, 9)
-    network = 2.5 * _waves(points, random.uniform(2.7, 4.2, 9), angles, phases)
-    rays = np.round(2 * np.pi * radius / 3.5)
-    streaks = np.cos(rays * np.angle(points)) * np.exp(-((depth - 3) / 3) ** 2)
-    return network + 1.5 * streaks, 0
-
-
-def _nevus(points, depth, radius, random):
-    return -1.8 * _lattice(points, random, 3.3, 3), 0
-
-
-def _basal_cell_carcinoma(points, depth, radius, random):
-    vessels = _splat(points, _vessels(random, radius), 1.0, 0.5)
-    return 0, 3 * np.minimum(vessels, 1)
-
-
-def _actinic_keratosis(points, depth, radius, random):
-    dots = -2.2 * _lattice(points, random, 3.4, 2)
-    return 0.3 * dots, dots
-
-# %% ../nbs/03_synthetic.ipynb #36d1a3d3
-def _benign_keratosis(points, depth, radius, random):
-    count = int(0.12 * np.pi * radius ** 2)
-    places = 1.2 * radius * np.sqrt(random.random(count)) * np.exp(6.2832j * random.random(count))
-    dots = _splat(points, places, random.choice([-7.0, 7.0], count), 0.75)
-    return np.clip(dots, -2, 2), 0
-
-
-def _dermatofibroma(points, depth, radius, random):
-    middle = 1 / (1 + np.exp((np.abs(points) - 0.75 * radius) / 2))
-    lines = 1.5 * _lattice(points, random, 3.1, 1)
-    network = -1.0 * _lattice(points, random, 3.3, 3)
-    return middle * lines + (1 - middle) * network, middle * lines
-
-
-def _vascular(points, depth, radius, random):
+def _pattern(class_name, points, depth, radius, random):
+    "Melanin and blood of a class's criterion, everywhere."
+    if class_name == "MEL":
+        angles, phases = random.uniform(0, np.pi, 9), random.uniform(0, 2 * np.pi, 9)
+        network = 2.5 * _waves(points, random.uniform(2.7, 4.2, 9), angles, phases)
+        rays = np.round(2 * np.pi * radius / 3.5)
+        streaks = np.cos(rays * np.angle(points)) * np.exp(-((depth - 3) / 3) ** 2)
+        return network + 1.5 * streaks, 0
+    if class_name == "NV":
+        return -1.8 * _lattice(points, random, 3.3, 3), 0
+    if class_name == "BCC":
+        return 0, 3 * np.minimum(_splat(points, _vessels(random, radius), 1.0, 0.5), 1)
+    if class_name == "AKIEC":
+        dots = -2.2 * _lattice(points, random, 3.4, 2)
+        return 0.3 * dots, dots
+    if class_name == "BKL":
+        count = int(0.12 * np.pi * radius ** 2)
+        distances = 1.2 * radius * np.sqrt(random.random(count))
+        places = distances * np.exp(6.2832j * random.random(count))
+        dots = _splat(points, places, random.choice([-7.0, 7.0], count), 0.75)
+        return np.clip(dots, -2, 2), 0
+    if class_name == "DF":
+        middle = 1 / (1 + np.exp((np.abs(points) - 0.75 * radius) / 2))
+        lines = 1.5 * _lattice(points, random, 3.1, 1)
+        network = -1.0 * _lattice(points, random, 3.3, 3)
+        return middle * lines + (1 - middle) * network, middle * lines
     clods = 2.0 * _lattice(points, random, 3.9, 3)
     return 0.4 * clods, clods
-
-
-_PAINTERS = dict(zip(HAM_CLASSES, (
-    _melanoma, _nevus, _basal_cell_carcinoma, _actinic_keratosis,
-    _benign_keratosis, _dermatofibroma, _vascular)))
 
 # %% ../nbs/03_synthetic.ipynb #6579b537
 def _fine_structure(class_name, seed, points, depth, radius):
@@ -173,7 +157,7 @@ def _fine_structure(class_name, seed, points, depth, radius):
     patches = np.clip(0.6 + 0.7 * _blobs(points, random, 1.5 * radius), 0.1, 1)
     inside = depth > 0
     fields = []
-    for field in _PAINTERS[class_name](points, depth, radius, random):
+    for field in _pattern(class_name, points, depth, radius, random):
         field = np.broadcast_to(np.asarray(field, np.float32), points.shape)
         mean = field[inside].mean() if inside.any() else 0
         fields.append((field - mean) * patches)
@@ -270,7 +254,7 @@ def draw_lesion(
     contrast: float = 1.0,  # of the fine structure
 ) -> tuple[np.ndarray, np.ndarray]:  # image uint8 [H, W, 3] and lesion mask bool [H, W]
     "Draw one view of a lesion with its mask."
-    if class_name not in _PAINTERS:
+    if class_name not in HAM_CLASSES:
         raise ValueError(f"unknown class {class_name!r}: expected one of {', '.join(HAM_CLASSES)}")
     if min(size) < 16:
         raise ValueError(f"size {tuple(size)}: expected height and width of at least 16 pixels")
