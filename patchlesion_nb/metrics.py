@@ -57,21 +57,18 @@ def reduce_crops(
     return _REDUCTIONS[how](logits)
 
 # %% ../nbs/23_metrics.ipynb #144aad27
-def _check_classes(values, class_count, name):
-    "Class indices as an integer array, refused where they are none"
-    values = np.asarray(values)
-    if values.size == 0 or values.dtype.kind not in "iu":
-        raise ValueError(f"{name}: expected class indices, got {values.size} of {values.dtype}.")
-    if values.min() < 0 or values.max() >= class_count:
-        raise ValueError(f"{name} reach from {values.min()} to {values.max()}: expected class "
-                         f"indices from 0 to {class_count - 1}.")
-    return values.astype(np.int64)
-
-
 def _check_pair(targets, predicted, class_count):
-    "Targets [n] and predictions [..., n], refused where they do not belong together"
-    targets = _check_classes(targets, class_count, "targets")
-    predicted = _check_classes(predicted, class_count, "predictions")
+    "Targets [n] and predictions [..., n] as class indices, refused where they are none"
+    checked = []
+    for name, values in (("targets", np.asarray(targets)), ("predictions", np.asarray(predicted))):
+        if values.size == 0 or values.dtype.kind not in "iu":
+            raise ValueError(f"{name}: expected class indices, got {values.size} of "
+                             f"{values.dtype}.")
+        if values.min() < 0 or values.max() >= class_count:
+            raise ValueError(f"{name} reach from {values.min()} to {values.max()}: expected class "
+                             f"indices from 0 to {class_count - 1}.")
+        checked.append(values.astype(np.int64))
+    targets, predicted = checked
     if targets.ndim != 1 or predicted.shape[-1:] != targets.shape:
         raise ValueError(f"targets of shape {targets.shape} and predictions of shape "
                          f"{predicted.shape}: expected [n] and [..., n].")
@@ -217,15 +214,6 @@ def score(
     return scores | {name: float(value) for name, value in recalls.items()}
 
 # %% ../nbs/23_metrics.ipynb #23a48e57
-def _confusions_by_lesion(targets, predicted, lesions, class_count):
-    "How each lesion's images were taken, for each fold: [lesions, folds, C, C]"
-    predicted = np.atleast_2d(predicted)
-    folds = np.arange(len(predicted))[:, None]
-    matrices = np.zeros((lesions.max() + 1, len(folds), class_count, class_count))
-    np.add.at(matrices, (lesions, folds, targets, predicted), 1)
-    return matrices
-
-
 def _lesion_numbers(lesion_ids, image_count):
     "The lesion of each image as a number from 0"
     lesion_ids = np.asarray(lesion_ids)
@@ -257,7 +245,10 @@ def bootstrap_draws(
     "A metric (its mean over folds) in each draw of lesions"
     targets, predicted = _check_pair(targets, predicted, class_count)
     lesions = _lesion_numbers(lesion_ids, len(targets))
-    matrices = _confusions_by_lesion(targets, predicted, lesions, class_count)
+    matrices = np.zeros((lesions.max() + 1, len(np.atleast_2d(predicted)), class_count,
+                         class_count))
+    folds = np.arange(matrices.shape[1])[:, None]
+    np.add.at(matrices, (lesions, folds, targets, np.atleast_2d(predicted)), 1)
     drawn = _drawn(len(matrices), draws, seed) @ matrices.reshape(len(matrices), -1)
     return metric(drawn.reshape(draws, *matrices.shape[1:])).mean(axis=1)
 

@@ -160,14 +160,6 @@ def _beside(summary, profile):
     return joined.assign(difference=joined["mean"] - joined["published"])
 
 # %% ../nbs/35_results.ipynb #87ad75fa
-def _grouped(runs, predictions):
-    "The predictions of each row, none where they are missing"
-    groups = {(c.table, c.network, c.row, c.ours, c.run.dataset): [] for c in runs}
-    for p in predictions:
-        groups.setdefault(tuple(getattr(p, name) for name in _CELL), []).append(p)
-    return groups
-
-
 def summary(
     profile: Profile,  # its f1 and bootstrap_draws count
     runs: Sequence[StudyRun],  # rows that the table shall have, there or not
@@ -175,8 +167,11 @@ def summary(
     data: Mapping[str, StudyData],  # by `run.dataset`
 ) -> pd.DataFrame:  # one row a table, network, row, dataset and metric; columns as told below
     "Each row of a table over its folds: mean, deviations, interval, and the published value"
+    groups = {(c.table, c.network, c.row, c.ours, c.run.dataset): [] for c in runs}
+    for p in predictions:
+        groups.setdefault(tuple(getattr(p, name) for name in _CELL), []).append(p)
     lines = []
-    for cell, group in _grouped(runs, predictions).items():
+    for cell, group in groups.items():
         part = (_summary_of(group, data, profile.f1, profile.bootstrap_draws) if group else
                 pd.DataFrame({"metric": list(_table_metrics(profile.f1)), "networks": 0}))
         lines.append(part.assign(**dict(zip(_CELL, cell))))
@@ -234,14 +229,6 @@ def _paired(ours, theirs, data, draws, spread):
     return paired_test(first.targets, a, b, _lesions(first, data),
                        len(data[first.dataset].table.classes), draws=draws, retrain=retrain)
 
-
-def _by_row(predictions):
-    "The predictions of each network, set of images and row, by fold and seed"
-    rows = {}
-    for p in predictions:
-        rows.setdefault((p.network, p.dataset, p.row), {})[p.fold, p.seed] = p
-    return rows
-
 # %% ../nbs/35_results.ipynb #2aef1319
 def comparisons(
     predictions: Sequence[Prediction],
@@ -253,7 +240,9 @@ def comparisons(
 ) -> pd.DataFrame:  # network, dataset, row, baseline, difference, its intervals, p, p_holm, decided
     "Rows against their baselines in MC-sensitivity, in points"
     spreads = training_spreads(predictions, data) if spreads is None else spreads
-    rows, lines = _by_row(predictions), []
+    rows, lines = {}, []
+    for p in predictions:
+        rows.setdefault((p.network, p.dataset, p.row), {})[p.fold, p.seed] = p
     for (network, dataset, row), group in rows.items():
         other = baseline if isinstance(baseline, str) else baseline.get(row, "")
         base = rows.get((network, dataset, other), {})

@@ -472,21 +472,17 @@ def _ruler_grid(seed, size):
     return grid
 
 # %% ../nbs/03_synthetic.ipynb #2f26c7c9
-def _draw_case(row, size):
-    "A case's image uint8 [height, width, 3]."
-    hard = row.diagnosis in _SPC_HARD
-    image, _ = draw_lesion(row.class_name, row.key, size, hard, 0, _SPC_SHIFT, _SPC_CONTRAST)
-    larger = Image.fromarray(image).resize((row.width, row.height), Image.Resampling.LANCZOS)
-    under_grid = np.asarray(larger) * _ruler_grid(row.key, (row.height, row.width))[..., None]
-    return under_grid.round().astype(np.uint8)
-
-
 def _write_cases(folder, rows, size):
     "Images, meta.csv and the three index lists."
     for row in rows.itertuples():
         path = folder / "images" / row.derm
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(_encode(_draw_case(row, size), "JPEG", quality=95, subsampling=0))
+        hard = row.diagnosis in _SPC_HARD
+        image, _ = draw_lesion(row.class_name, row.key, size, hard, 0, _SPC_SHIFT, _SPC_CONTRAST)
+        larger = Image.fromarray(image).resize((row.width, row.height), Image.Resampling.LANCZOS)
+        grid = _ruler_grid(row.key, (row.height, row.width))[..., None]
+        pixels = (np.asarray(larger) * grid).round().astype(np.uint8)
+        path.write_bytes(_encode(pixels, "JPEG", quality=95, subsampling=0))
     (folder / "meta").mkdir()
     columns = ["case_num", "diagnosis", "sex", "derm"]
     rows[columns].to_csv(folder / "meta" / "meta.csv", index=False, lineterminator="\n")
