@@ -325,7 +325,7 @@ def build_network(
     aggregation: str = "mean",  # "mean": logits of each crop; "gru", "abmil": of the image
     attention: str = "none",  # "none", "initial", "end", "dual", or the name of a backbone's layer
     weights: str = "none",  # "none", "imagenet", or the path of a file of safetensors or torch
-    gru_width: int | None = None,  # of the GRU's state; None: that of the features
+    gru_width: int = 0,  # of the GRU's state; must be given for "gru"
     gru_layers: int = 1,  # the paper's
     gru_bidirectional: bool = False,
     gru_read: str = "both",  # "both": final states of both directions; "last": last output
@@ -341,9 +341,8 @@ def build_network(
         backbone = _build_backbone(name, weights, densenet_final_relu)
         width, joined = backbone.head_hidden_size, None
         if aggregation == "gru":
-            state = gru_width or width
-            joined = _GruAggregation(width, state, gru_layers, gru_bidirectional, gru_read)
-            width = state * joined.directions
+            joined = _GruAggregation(width, gru_width, gru_layers, gru_bidirectional, gru_read)
+            width = gru_width * joined.directions
         head = nn.Linear(width, class_count)
         blocks = _place(attention, backbone, crop_count)
         if aggregation == "abmil":

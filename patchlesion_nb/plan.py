@@ -149,7 +149,7 @@ def _folds_of(profile, experiment, row, asked):
     own = profile.folds if every else elsewhere
     return tuple(fold for fold in own if fold in asked)
 
-
+# %% ../nbs/33_plan.ipynb #31b6d282
 def study_runs(
     profile: Profile,
     experiments: Sequence[str] | None = None,  # None: all of the profile's
@@ -296,7 +296,7 @@ def _training_images(sizes, fold):
     trained = [count for part, count in sizes.items() if part not in ("test", f"fold{fold}")]
     return round(sum(trained)) if trained else np.nan
 
-
+# %% ../nbs/33_plan.ipynb #2aabf7a9
 def epoch_images(
     config: RunConfig,  # resolved
     images: StudyData,
@@ -376,9 +376,9 @@ def _plan_row(cells, data, store, sizes, finished, stated):
     "One distinct training: who asks for it, its state, and what is left of its cost"
     first = cells[0]
     asking = dict.fromkeys(f"{cell.table} {cell.row}" for cell in cells)
-    row = {"kind": min((cell.kind for cell in cells), key=list(_KINDS).index), "network": first.network,
-           "dataset": first.run.dataset, "fold": first.fold, "seed": first.seed,
-           "rows": ", ".join(asking)}
+    row = {"kind": min((cell.kind for cell in cells), key=list(_KINDS).index),
+           "network": first.network, "dataset": first.run.dataset, "fold": first.fold,
+           "seed": first.seed, "rows": ", ".join(asking)}
     row |= _state(cells, data, store)
     config, images = first.run, data.get(first.run.dataset)
     there = row["state"] == "there"

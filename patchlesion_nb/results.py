@@ -283,7 +283,8 @@ def outstanding_rows(
             deviation = spread.deviation / len(group) ** 0.5
             far = abs(mean - (before + after) / 2) / deviation if deviation else np.inf
             if far > limit:
-                lines.append((network, dataset, table, group[0].row, mean, before, after, far, runs))
+                found = (group[0].row, mean, before, after, far, runs)
+                lines.append((network, dataset, table, *found))
     return pd.DataFrame(lines, columns=["network", "dataset", "table", "row", "mean", "before",
                                         "after", "deviations", "runs"])
 

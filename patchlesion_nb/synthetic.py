@@ -379,7 +379,7 @@ def _already_written(folder, recipe, files=(*_IMAGES, _MASKS, *_TABLES)):
 # %% ../nbs/03_synthetic.ipynb #4b1f7d21
 @contextmanager
 def _replaced(folder, recipe, names):
-    "Inside, write to the folder that is given; afterwards its files stand in the other, with a mark"
+    "Inside, write to the folder that is given; afterwards its files are in place, with a mark."
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as partial:
         yield Path(partial)
