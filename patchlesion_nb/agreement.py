@@ -279,7 +279,7 @@ def _line(network, measure, source, values):
     return dict(network=network, measure=measure, source=source, value=values[0], low=low,
                 high=high)
 
-# %% ../nbs/28_agreement.ipynb #2ec52b73
+# %% ../nbs/28_agreement.ipynb #729913ba
 def agreement(
     network: str,  # label, as in the tables
     weights: Mapping[str, np.ndarray],  # source -> [folds, n, N]; the first is the trained one
