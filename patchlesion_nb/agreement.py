@@ -102,14 +102,6 @@ def lesion_crops(
     return LesionCrops(shares, centred)
 
 # %% ../nbs/28_agreement.ipynb #96e8d1c8
-def _correlation(a, b, axis=-1):
-    "Pearson's correlation along an axis; nan where one side is constant"
-    a, b = (values - values.mean(axis, keepdims=True) for values in (a, b))
-    spread = np.sqrt((a**2).sum(axis) * (b**2).sum(axis))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(spread > 1e-12, (a * b).sum(axis) / spread, np.nan)
-
-
 def _check_weights(weights, truth):
     "Weights [..., n, N] as floats, refused where they do not fit the masks"
     weights = np.asarray(weights, float)
@@ -125,7 +117,11 @@ def rank_correlation(
 ) -> np.ndarray:  # float [..., n] in [-1, 1]; nan where not defined
     "Spearman's correlation over the crops of each image"
     weights = _check_weights(weights, shares)
-    return _correlation(rankdata(weights, axis=-1), rankdata(shares, axis=-1))
+    a, b = (rankdata(values, axis=-1) for values in (weights, shares))
+    a, b = (values - values.mean(-1, keepdims=True) for values in (a, b))
+    deviations = np.sqrt((a**2).sum(-1) * (b**2).sum(-1))
+    constant = deviations <= 1e-12
+    return np.where(constant, np.nan, (a * b).sum(-1) / np.where(constant, 1, deviations))
 
 # %% ../nbs/28_agreement.ipynb #af5cac88
 def pointing_game(
@@ -148,11 +144,6 @@ def effective_crops(
     return weights.sum(-1) ** 2 / (weights**2).sum(-1)
 
 # %% ../nbs/28_agreement.ipynb #5eb663d3
-def _moments(counts, values):
-    "Mean over images of values [n, N], once a draw [draws, n]"
-    return counts @ values / counts.sum(1, keepdims=True)
-
-
 def place_correlation(
     weights: np.ndarray,  # float [n, N], of each crop
     shares: np.ndarray,  # float [n, N], the lesion's share of each crop
@@ -164,7 +155,8 @@ def place_correlation(
     a, b = (rankdata(values, axis=0) / len(shares) for values in (weights, shares))
     a, b = (values - values.mean(0) for values in (a, b))
     mean_a, mean_b, product, square_a, square_b = (
-        _moments(counts, values) for values in (a, b, a * b, a * a, b * b))
+        counts @ values / counts.sum(1, keepdims=True)
+        for values in (a, b, a * b, a * a, b * b))
     spread = np.sqrt(((square_a - mean_a**2) * (square_b - mean_b**2)).clip(0))
     constant = spread < 1e-9
     found = (product - mean_a * mean_b) / np.where(constant, 1, spread)
@@ -253,8 +245,8 @@ MEASURES = {
 }
 
 
-def _image_measures(weights, lesions):
-    "The measures that every image has: {name: float [n]}, mean over folds"
+def _drawn_measures(weights, lesions, counts):
+    "Every measure, its mean over folds and images once a draw: {name: float [draws]}"
     most = lesions.shares == lesions.shares.max(-1, keepdims=True)
     found = {
         "rank_correlation": rank_correlation(weights, lesions.shares),
@@ -262,24 +254,16 @@ def _image_measures(weights, lesions):
         "pointing_share": 100 * pointing_game(weights, most),
         "effective_crops": effective_crops(weights),
     }
-    return {name: values.mean(0) for name, values in found.items()}
-
-
-def _drawn_means(values, counts):
-    "Mean over the images that have a value, once a draw"
-    there = ~np.isnan(values)
-    total = counts @ there
-    return counts @ np.where(there, values, 0) / np.where(total, total, np.nan)
-
-
-def _drawn_measures(weights, lesions, counts):
-    "Every measure, once a draw: {name: float [draws]}"
-    found = {name: _drawn_means(values, counts)
-             for name, values in _image_measures(weights, lesions).items()}
     places = [place_correlation(fold, lesions.shares, counts) for fold in weights]
-    return {name: found.get(name, np.mean(places, 0)) for name in MEASURES}
+    drawn = {"place_correlation": np.mean(places, 0)}
+    for name, values in found.items():
+        values = values.mean(0)
+        there = ~np.isnan(values)  # images that have a value
+        total = counts @ there
+        drawn[name] = counts @ np.where(there, values, 0) / np.where(total, total, np.nan)
+    return drawn
 
-# %% ../nbs/28_agreement.ipynb #1852a4d0
+# %% ../nbs/28_agreement.ipynb #33f2220c
 def _lesion_counts(lesion_ids, draws, seed):
     "How often each image counts: float32 [1 + draws, n], the first row all ones"
     number = pd.factorize(np.asarray(lesion_ids))[0]
@@ -288,12 +272,12 @@ def _lesion_counts(lesion_ids, draws, seed):
     return np.vstack([np.ones(len(number)), drawn[:, number]]).astype(np.float32)
 
 
-def _line(measure, source, values, confidence):
-    "Value and interval of one measure, from its draws"
-    tail = 50 * (1 - confidence)
+def _line(network, measure, source, values):
+    "Value and 95 % interval of one measure, from its draws"
     defined = not np.isnan(values[0])
-    low, high = np.nanpercentile(values[1:], [tail, 100 - tail]) if defined else (np.nan, np.nan)
-    return dict(measure=measure, source=source, value=values[0], low=low, high=high)
+    low, high = np.nanpercentile(values[1:], [2.5, 97.5]) if defined else (np.nan, np.nan)
+    return dict(network=network, measure=measure, source=source, value=values[0], low=low,
+                high=high)
 
 # %% ../nbs/28_agreement.ipynb #729913ba
 def agreement(
@@ -303,7 +287,6 @@ def agreement(
     lesion_ids: Sequence[str],  # n lesions, for the bootstrap
     draws: int = 1000,  # of lesions
     seed: int = 0,
-    confidence: float = 0.95,
 ) -> pd.DataFrame:  # network, measure, source, value, low, high
     "How the weights of each source agree with the masks, and what the first has over the others"
     there = ~np.isnan(lesions.shares).any(1)
@@ -314,10 +297,9 @@ def agreement(
     drawn = {source: _drawn_measures(np.asarray(values, float)[:, there], lesions, counts)
              for source, values in weights.items()}
     trained, *others = drawn
-    lines = [_line(measure, source, drawn[source][measure], confidence)
+    lines = [_line(network, measure, source, drawn[source][measure])
              for measure in MEASURES for source in drawn]
-    lines += [_line(measure, f"{trained} minus {source}",
-                    drawn[trained][measure] - drawn[source][measure], confidence)
+    lines += [_line(network, measure, f"{trained} minus {source}",
+                    drawn[trained][measure] - drawn[source][measure])
               for measure in MEASURES for source in others]
-    return pd.DataFrame(lines).assign(network=network)[
-        ["network", "measure", "source", "value", "low", "high"]]
+    return pd.DataFrame(lines)

@@ -15,7 +15,7 @@ __all__ = ['VERDICTS', 'LEVEL', 'READINGS', 'CLAIMED', 'ASPECTS', 'CLAIMS', 'MAR
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations, product
 from typing import Any
@@ -28,7 +28,7 @@ from scipy.stats import norm, t
 from .metrics import (
     PairedTest, bootstrap_draws, confusion, f1_score, mc_sensitivity, mc_specificity,
     paired_contrast, retrained_draws)
-from .rows import published
+from .rows import CROP_COUNTS, EXPONENTS, published
 
 # %% ../nbs/36_claims.ipynb #1b0116cb
 VERDICTS = ("not supported", "undecided", "not measured", "supported")
@@ -262,7 +262,6 @@ LADDER_PARTS = (
 )
 
 # %% ../nbs/36_claims.ipynb #1fb22807
-_COUNTS = (5, 9, 16)
 _FIVE_OF_SIXTEEN = _rows("table_3", "Attention 5", "Multi-Crop 16")
 
 
@@ -292,9 +291,6 @@ SPC_PARTS = (
 )
 
 # %% ../nbs/36_claims.ipynb #b985d80e
-_EXPONENTS = tuple(f"k = {k:.2f}" for k in (0.5, 0.75, 1, 1.25, 1.5))
-
-
 def _by(claim, one, other, least, most):
     "Two parts: better at all, and by an amount"
     better = _beats(claim, "table_5", one, other)
@@ -311,8 +307,9 @@ BALANCING_PARTS = (
     *_by(12, "Loss Weighting", "Balanced Batches", 2, 4),
     _beats(12, "table_5", "Loss Weighting", "Oversampling", aspect="cause"),
     *_by(13, "Diag. Weighting", "Loss Weighting", 3, 3),
-    *(Part(14, f"Diag. Weighting beats {name}", (("table_5", "Diag. Weighting"), ("table_6", name)),
-           least=0) for name in _EXPONENTS),
+    *(Part(14, f"Diag. Weighting beats k = {k:.2f}",
+           (("table_5", "Diag. Weighting"), ("table_6", f"k = {k:.2f}")), least=0)
+      for k in EXPONENTS),
     _beats(14, "table_6", "k = 1.00", "k = 0.50"),
     _size(14, "k = 1.50 is like k = 1.00", _rows("table_6", "k = 1.50", "k = 1.00"), **_LIKE),
     Part(14, "k = 1.50 has a lower F1 than k = 1.00", _rows("table_6", "k = 1.50", "k = 1.00"),
@@ -334,7 +331,7 @@ METRIC_PARTS = (
       for metric, label in _OTHER_METRICS.items()
       for table, one, other in (
           *(("table_2", name, "Multi-Crop") for name in _PLACEMENTS),
-          *(("table_3", f"Attention {n}", f"Multi-Crop {n}") for n in _COUNTS))),
+          *(("table_3", f"Attention {n}", f"Multi-Crop {n}") for n in CROP_COUNTS))),
 )
 
 # %% ../nbs/36_claims.ipynb #055015ac
@@ -348,7 +345,7 @@ def dropout_parts(
     grid = {float(found[2]) for row in rows if (found := _DROPOUT_ROW.fullmatch(row))} or {0.0, 0.1}
     none, *some = sorted(grid | {0.0})
     parts = []
-    for n in _COUNTS:
+    for n in CROP_COUNTS:
         named = [("figure_5", f"N = {n}, p_d = {p:g}") for p in (none, *some)]
         parts.append(Part(8, f"N = {n}: the best p_d above 0 beats none",
                           (*named[1:], named[0]), least=0, best=True))
@@ -389,30 +386,16 @@ def binomial_standard_error(
     return float(100 * np.sqrt((share * (1 - share) / asked).sum()) / len(asked))
 
 # %% ../nbs/36_claims.ipynb #ec85c3c7
-class _Published:
-    "Scores of rows as printed, and draws of them"
-
-    def __init__(self, paper, draws):
-        there = paper[~paper["missing"] & (paper["table"] != "table_1")]
-        keys = there[["network", "table", "row", "metric"]].itertuples(index=False, name=None)
-        images = {name: published_test_images(name) for name in _TEST_SHARE}
-        self.cells = {key: self._score(key, mean, images[dataset], draws) for key, mean, dataset
-                      in zip(keys, there["mean"], there["dataset"])}
-
-    def _score(self, key, mean, images, draws):
-        "One printed score as [1 + draws]"
+def _printed_scores(draws):
+    "Each printed score and draws of it: {(network, table, row, metric): [1 + draws]}"
+    paper, cells = published(), {}
+    images = {name: published_test_images(name) for name in _TEST_SHARE}
+    for line in paper[~paper["missing"] & (paper["table"] != "table_1")].itertuples():
+        key = (line.network, line.table, line.row, line.metric)
+        error = binomial_standard_error(line.metric, line.mean, images[line.dataset])
         random = np.random.default_rng(crc32(" ".join(key).encode()))
-        drawn = random.normal(mean, binomial_standard_error(key[-1], mean, images), draws)
-        return np.append(mean, drawn.clip(0, 100))
-
-    def scores(self, part, network):
-        "Scores [rows, 1 + draws], None where one is not printed; and the figures as printed"
-        keys = [(network, *row, part.metric) for row in part.rows]
-        there = [key in self.cells for key in keys]
-        figures = [f"{self.cells[key][0]:.1f}" if found else "?" for key, found in zip(keys, there)]
-        if not all(there):
-            return None, ", ".join(figures) if any(there) and part.aspect in CLAIMED else ""
-        return np.stack([self.cells[key] for key in keys]), ", ".join(figures)
+        cells[key] = np.append(line.mean, random.normal(line.mean, error, draws).clip(0, 100))
+    return cells
 
 # %% ../nbs/36_claims.ipynb #1f705d8e
 def _tested(part, scores, relative, again=None):
@@ -430,75 +413,64 @@ def _best_and_last(part, scores):
 
 def _published_columns(printed, part, network, relative):
     "What a line says about the published figures"
-    scores, figures = printed.scores(part, network)
-    if scores is None:
-        return {"published": figures}
+    cells = [printed.get((network, *row, part.metric)) for row in part.rows]
+    figures = ", ".join("?" if cell is None else f"{cell[0]:.1f}" for cell in cells)
+    if any(cell is None for cell in cells):
+        some = part.aspect in CLAIMED and any(cell is not None for cell in cells)
+        return {"published": figures * some}
+    scores = np.stack(cells)
     scores = scores[_best_and_last(part, scores)]
     told = _judged(_tested(part, scores, relative), part.range(scores, relative), part.picked_from)
     return {"published": figures, "published_contrast": told["measured"],
             "published_alone": told["lesions_alone"], "published_p": told["lesions_p"]}
 
 # %% ../nbs/36_claims.ipynb #2bef47f4
-@dataclass
-class _Runs:
-    "Predictions by network and row, on which test set they are, and what was computed of them"
+def _lesions_of(prediction, lesions):
+    "The lesion of each image of a prediction"
+    if prediction.dataset not in lesions:
+        raise ValueError(f"lesions of {prediction.dataset!r} are not given, only of "
+                         f"{', '.join(lesions) or 'nothing'}: add them.")
+    return np.asarray(lesions[prediction.dataset])[prediction.positions]
 
-    predictions: Sequence
-    lesions: Mapping[str, Sequence[str]]
-    found: dict = field(default_factory=dict)  # (network, row): {(fold, seed): prediction}
-    known: dict = field(default_factory=dict)
 
-    def __post_init__(self):
-        for one in self.predictions:
-            runs = self.found.setdefault((one.network, (one.table, one.row)), {})
-            runs[one.fold, getattr(one, "seed", 0)] = one
-
-    def lesions_of(self, prediction):
-        "The lesion of each image of a prediction"
-        if prediction.dataset not in self.lesions:
-            raise ValueError(f"lesions of {prediction.dataset!r} are not given, only of "
-                             f"{', '.join(self.lesions) or 'nothing'}: add them.")
-        return np.asarray(self.lesions[prediction.dataset])[prediction.positions]
+def _drawn_score(runs, lesions, metric, draws, seed):
+    "The mean over the runs of a row as [1 + draws]: as observed and in each draw"
+    first = runs[0]
+    for other in runs:
+        if not np.array_equal(other.positions, first.positions):
+            raise ValueError(f"{other.row} ({other.network}): fold {other.fold} was tested on "
+                             f"other images than fold {first.fold}; expected the same.")
+    known = (first.targets, np.stack([one.predicted for one in runs]))
+    classes = first.probabilities.shape[1]
+    drawn = bootstrap_draws(*known, _lesions_of(first, lesions), classes, metric, draws, seed)
+    return np.append(metric(confusion(*known, classes)).mean(), drawn)
 
 # %% ../nbs/36_claims.ipynb #4fa8a635
-@dataclass
-class _Scores(_Runs):
-    "Scores of rows, observed and drawn"
+class _Scores:
+    "Scores of rows by network, observed and drawn, each computed once"
 
-    draws: int = 1000
-    seed: int = 0
-    f1: str = "weighted"
-    spreads: Mapping = field(default_factory=dict)
+    def __init__(self, predictions, lesions, draws=1000, seed=0, f1="weighted", spreads=None):
+        self.found, self.known = {}, {}  # found: (network, row): {(fold, seed): prediction}
+        for one in predictions:
+            runs = self.found.setdefault((one.network, (one.table, one.row)), {})
+            runs[one.fold, getattr(one, "seed", 0)] = one
+        self.lesions, self.draws, self.seed, self.spreads = lesions, draws, seed, spreads or {}
+        self.metrics = {"mc_sensitivity": mc_sensitivity, "mc_specificity": mc_specificity,
+                        "f1": partial(f1_score, average=f1)}
 
     def score(self, network, row, runs, metric, shift):
         "One row as [1 + draws]: the mean over its runs, as observed and in each draw"
         key = (network, row, runs, metric, shift)
         if key not in self.known:
             chosen = [self.found[network, row][run] for run in runs]
-            self.known[key] = self._score(chosen, metric, self.seed + shift)
+            self.known[key] = _drawn_score(chosen, self.lesions, self.metrics[metric], self.draws,
+                                           self.seed + shift)
         return self.known[key]
-
-    def _score(self, chosen, metric, seed):
-        first = chosen[0]
-        for other in chosen:
-            if not np.array_equal(other.positions, first.positions):
-                raise ValueError(f"{other.row} ({other.network}): fold {other.fold} was tested on "
-                                 f"other images than fold {first.fold}; expected the same.")
-        metric = {"mc_sensitivity": mc_sensitivity, "mc_specificity": mc_specificity,
-                  "f1": partial(f1_score, average=self.f1)}[metric]
-        predicted = np.stack([one.predicted for one in chosen])
-        classes = first.probabilities.shape[1]
-        drawn = bootstrap_draws(first.targets, predicted, self.lesions_of(first), classes, metric,
-                                self.draws, seed)
-        return np.append(metric(confusion(first.targets, predicted, classes)).mean(), drawn)
 
     def rarest(self, prediction):
         "Lesions of the class that has the fewest, in the test set of a prediction"
-        name = prediction.dataset
-        if name not in self.known:
-            pairs = set(zip(prediction.targets, self.lesions_of(prediction)))
-            self.known[name] = min(Counter(target for target, _ in pairs).values())
-        return self.known[name]
+        pairs = set(zip(prediction.targets, _lesions_of(prediction, self.lesions)))
+        return min(Counter(target for target, _ in pairs).values())
 
 # %% ../nbs/36_claims.ipynb #5a52aceb
 def _own_scores(scores, network, rows, metric):
@@ -718,11 +690,11 @@ def ledger(
     spreads: Mapping[str, Mapping] | None = None,  # metric: as of `results.training_spreads`
 ) -> pd.DataFrame:  # one line a part, network and reading; columns as above
     "Every claim, with what was published, what was found, and the verdict"
-    printed = _Published(published(), draws)
+    printed = _printed_scores(draws)
     if networks is None:
-        shown = {key[0] for key in printed.cells}
+        shown = {key[0] for key in printed}
         networks = {p.network: p.network if p.network in shown else "" for p in predictions}
-    scores = _Scores(predictions, lesions, draws=draws, seed=seed, f1=f1, spreads=spreads or {})
+    scores = _Scores(predictions, lesions, draws, seed, f1, spreads)
     curve = any(prediction.table == "figure_5" for prediction in predictions)
     lines = [line for network, beside in networks.items()
              for line in _part_lines(network, beside, scores, printed, curve)]
@@ -800,16 +772,10 @@ def published_ledger(
     draws: int = 1000,  # draws of the published scores
 ) -> pd.DataFrame:  # claim, statement, aspect, reading, network, claimed, published, ...
     "What the paper's figures and the size of its test sets can decide"
-    paper = published()
-    printed = _Published(paper, draws)
-    networks = list(filter(None, paper["network"].unique()))
-    lines = [
-        _line(part, network, reading,
-              **_published_columns(printed, part, network, reading == "percent"))
-        for part in parts_for() if part.aspect in CLAIMED
-        for reading in part.readings for network in networks]
-    told = pd.DataFrame(lines + count_lines(None, networks)).query("published != ''")
-    return told.sort_values("claim", kind="stable", ignore_index=True)[list(VERDICT_COLUMNS[:10])]
+    networks = list(filter(None, published()["network"].unique()))
+    told = ledger([], {}, {name: name for name in networks}, draws=draws)
+    told = told[told["published"].ne("") & told["aspect"].isin(CLAIMED) & told["claim"].ne(9)]
+    return told.reset_index(drop=True)[list(VERDICT_COLUMNS[:10])]
 
 # %% ../nbs/36_claims.ipynb #28f9fdfe
 EFFECTS = {

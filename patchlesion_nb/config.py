@@ -157,8 +157,8 @@ class RunConfig(_Settings):
     epochs: int = Field(50, ge=1, description="passes over the training images; code: 50")
     batch_size: int = Field(5, ge=1, description="images a batch, at least 1; code: 5")
     learning_rate: float = Field(
-        2.08e-5, gt=0, le=1, description="Adam's learning rate at the start, above 0 to 1; "
-        "code: 1.25e-5 to 2.08e-5 in the two published configurations")
+        2.0833333e-5, gt=0, le=1, description="Adam's learning rate at the start, above 0 to 1; "
+        "code: 1.25e-5 times 5/3 for HAM10000, 1.25e-5 in the other configuration")
     lr_start: int = Field(
         19, ge=1, description="epoch at which the learning rate falls first; code: 19; D19")
     lr_step: int = Field(10, ge=1, description="epochs from one fall to the next; code: 10")
@@ -295,11 +295,12 @@ def _idle_fields(config):
     if config.strategy != "ordered_crop" or config.patch_dropout == 0:
         idle |= dict(patch_dropout_unit="image")
     if config.aggregation != "gru":
-        idle |= dict(gru_width=1024, gru_layers=1, gru_bidirectional=False)
+        idle |= {name: type(config).model_fields[name].default
+                 for name in ("gru_width", "gru_layers", "gru_bidirectional")}
     if config.aggregation != "gru" or not config.gru_bidirectional:
         idle |= dict(gru_read="both")
     if config.aggregation != "abmil":
-        idle |= dict(abmil_width=128)
+        idle |= dict(abmil_width=type(config).model_fields["abmil_width"].default)
     if config.strategy != "ordered_crop" or config.aggregation != "mean" or config.crop_count == 1:
         idle |= dict(crop_loss="joint")
     if "densenet" not in config.network:

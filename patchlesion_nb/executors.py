@@ -8,7 +8,6 @@ __all__ = ['EXECUTORS', 'ensure_run', 'ensure_evaluation', 'RunsFailed', 'run_se
 
 # %% ../nbs/34_executors.ipynb #d4484b7e
 import atexit
-import difflib
 import gc
 import multiprocessing
 import os
@@ -31,7 +30,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from .config import EvaluationConfig, RunConfig, resolve_run
-from .core import available_cores, study_root
+from .core import available_cores, did_you_mean, study_root
 from .plan import StudyData, StudyRun, distinct_trainings, epoch_images, missing_runs
 from .runs import RunStore, initial_weights, note_identity
 from .store import check_store, open_store
@@ -92,28 +91,20 @@ class RunsFailed(RuntimeError):
     "Some runs failed; the message names each of them and its log"
 
 # %% ../nbs/34_executors.ipynb #8f8f634c
-def _log_path(cell, images, runs):
+def _log_path(cells, images, runs):
     "Where the log of a failure stands: beside the run's partial folder"
-    run = images.run_id(cell.run)
+    run = images.run_id(cells[0].run)
     return runs.partial_folder(runs.run_folder(run)).with_suffix(".log")
 
 
-def _write_log(cell, images, runs, text):
+def _write_log(cells, images, runs, text):
     "Keep what is known of a failure"
-    log = _log_path(cell, images, runs)
+    log = _log_path(cells, images, runs)
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text(text, "utf-8")
     return log
 
 # %% ../nbs/34_executors.ipynb #9124a240
-def _give_back():
-    "Let go of what a training held"
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
-
-
 def _attempt(cells, images, runs, progress):
     "Make the one training of some cells and their evaluations; the log of a failure, or nothing"
     config, failures = cells[0].run, []
@@ -126,10 +117,13 @@ def _attempt(cells, images, runs, progress):
             failures.append(traceback.format_exc())
             if step is steps[0]:  # nothing to evaluate
                 break
-    _give_back()
+    gc.collect()  # lets go of what a training held
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
     if failures:
-        return _write_log(cells[0], images, runs, "\n".join(failures))
-    _log_path(cells[0], images, runs).unlink(missing_ok=True)
+        return _write_log(cells, images, runs, "\n".join(failures))
+    _log_path(cells, images, runs).unlink(missing_ok=True)
     return None
 
 # %% ../nbs/34_executors.ipynb #7506a3b1
@@ -194,16 +188,11 @@ _WORKER_IMPORTS = ["patchlesion_nb.runs", "patchlesion_nb.executors", "patchlesi
                    "patchlesion_nb.evaluation"]
 
 
-def _may_fork_imported():
-    "Whether processes may be copies of one that has imported fastai"
-    fits = len(os.fsencode(tempfile.gettempdir())) <= 107 - len("/pymp-12345678/listener-12345678")
-    return sys.platform == "linux" and fits and not shutil.which("nvidia-smi")
-
-
 @cache
 def _process_context():
     "How worker processes start"
-    if not _may_fork_imported():
+    fits = len(os.fsencode(tempfile.gettempdir())) <= 107 - len("/pymp-12345678/listener-12345678")
+    if not (sys.platform == "linux" and fits and not shutil.which("nvidia-smi")):
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_WORKER_IMPORTS)
@@ -242,14 +231,6 @@ def _exit_code(task, runs, started):
     process.join()
     return process.exitcode
 
-
-def _stop_all(futures, started):
-    "End the processes of an interrupted study; what they wrote last is whole"
-    while not all(future.done() for future in futures):
-        for process in started:
-            process.terminate()
-        time.sleep(0.1)
-
 # %% ../nbs/34_executors.ipynb #44811b0f
 def _in_processes(tasks, workers, runs, progress):
     "Failed cells with their logs, and the tasks whose process died"
@@ -264,24 +245,19 @@ def _in_processes(tasks, workers, runs, progress):
                 bar.set_description(f"{number} of {len(tasks)} trainings", refresh=False)
                 bar.update(work)
                 if future.result() == _FAILED:
-                    failed.append((cells[0], _log_path(cells[0], images, runs)))
+                    failed.append((cells[0], _log_path(cells, images, runs)))
                 elif future.result():
                     died.append(task)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            _stop_all(futures, started)
+            while not all(future.done() for future in futures):
+                for process in started:  # what it wrote last is whole
+                    process.terminate()
+                time.sleep(0.1)
             raise
     return failed, died
 
 # %% ../nbs/34_executors.ipynb #378e0b26
-def _log_of_death(cells, images, runs):
-    "What is known of a training whose process died twice"
-    from patchlesion_nb.numerics import memory_advice
-
-    text = "The process died twice: killed, or out of memory. " + memory_advice(cells[0].run)
-    return _write_log(cells[0], images, runs, text + "\n")
-
-
 def run_side_by_side(
     missing: Sequence[StudyRun],  # cells whose evaluation is not there
     data: Mapping[str, StudyData],  # by `run.dataset`: table, split and pixels
@@ -289,12 +265,16 @@ def run_side_by_side(
     progress: bool = True,  # show a bar over all of it
 ) -> list[tuple[StudyRun, Path]]:  # the failed ones, each with its log
     "As many trainings at a time as the processors allow, the longest first"
+    from patchlesion_nb.numerics import memory_advice
+
     if not missing:
         return []
     failed, lost = _in_processes(_tasks(missing, data), _worker_count(missing), runs, progress)
     again, died = _in_processes(lost, 1, runs, False)
-    return failed + again + [(cells[0], _log_of_death(cells, images, runs))
-                             for cells, images, _ in died]
+    for cells, images, _ in died:
+        text = "The process died twice: killed, or out of memory. " + memory_advice(cells[0].run)
+        again.append((cells[0], _write_log(cells, images, runs, text + "\n")))
+    return failed + again
 
 # %% ../nbs/34_executors.ipynb #02f4e7a2
 EXECUTORS = {"serial": run_serially, "processes": run_side_by_side}
@@ -305,25 +285,10 @@ def executor_named(
 ) -> Callable:
     "The executor of that name, or an error that names those there are"
     if name not in EXECUTORS:
-        near = difflib.get_close_matches(name, EXECUTORS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(EXECUTORS)}."
-        raise ValueError(f"There is no executor {name!r}: {hint}")
+        raise ValueError(f"there is no executor {name!r}: {did_you_mean(name, EXECUTORS)}")
     return EXECUTORS[name]
 
 # %% ../nbs/34_executors.ipynb #2192681b
-def _check_networks(missing):
-    "Refuse unknown networks before anything is trained"
-    from patchlesion_nb.models import _pretrained_config
-
-    for name in dict.fromkeys(cell.run.network for cell in missing):
-        _pretrained_config(name)
-
-# %% ../nbs/34_executors.ipynb #72217256
-def _last_line(log):
-    "What went wrong, in a line"
-    return log.read_text("utf-8").strip().splitlines()[-1]
-
-
 def run_missing(
     wanted: Sequence[StudyRun],  # cells of the grid
     data: Mapping[str, StudyData],  # by `run.dataset`: table, split and pixels
@@ -332,15 +297,19 @@ def run_missing(
     progress: bool = True,  # show bars, and a line a training
 ) -> int:  # cells that were missing
     "Make what is missing of a study; raise `RunsFailed` at the end if something failed"
+    from patchlesion_nb.models import _pretrained_config
+
     execute = executor_named(executor)
     for run in {(cell.run.network, cell.run.weights): cell.run for cell in wanted}.values():
         initial_weights(run, fetch=True)
     missing = missing_runs(wanted, data, runs)
-    if missing:
-        _check_networks(missing)
+    for name in dict.fromkeys(cell.run.network for cell in missing):
+        _pretrained_config(name)
     failed = execute(missing, data, runs, progress)
     if failed:
-        named = "\n".join(f"- {_label([run])}: see {log}: {_last_line(log)}" for run, log in failed)
+        last = (log.read_text("utf-8").strip().splitlines()[-1] for _, log in failed)
+        named = "\n".join(f"- {_label([run])}: see {log}: {why}"
+                          for (run, log), why in zip(failed, last))
         count = len(distinct_trainings(missing))
         raise RunsFailed(f"{len(failed)} of {count} trainings failed:\n{named}")
     return len(missing)

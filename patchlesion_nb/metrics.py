@@ -5,9 +5,8 @@
 # %% auto #0
 __all__ = ['reduce_crops', 'confusion', 'class_recall', 'mc_sensitivity', 'mc_specificity', 'accuracy', 'f1_score', 'auc',
            'score', 'bootstrap_draws', 'bootstrap_lesions', 'PairedTest', 'paired_contrast', 'paired_test',
-           'paired_difference', 'TrainingSpread', 'training_spread', 'retrained_draws', 'adjust_p',
-           'sensitivity_at_specificity', 'sensitivity_at_specificity_draws', 'reliability_table',
-           'expected_calibration_error']
+           'TrainingSpread', 'training_spread', 'retrained_draws', 'adjust_p', 'sensitivity_at_specificity',
+           'reliability_table', 'calibration']
 
 # %% ../nbs/23_metrics.ipynb #b7d93795
 import warnings
@@ -58,21 +57,18 @@ def reduce_crops(
     return _REDUCTIONS[how](logits)
 
 # %% ../nbs/23_metrics.ipynb #144aad27
-def _check_classes(values, class_count, name):
-    "Class indices as an integer array, refused where they are none"
-    values = np.asarray(values)
-    if values.size == 0 or values.dtype.kind not in "iu":
-        raise ValueError(f"{name}: expected class indices, got {values.size} of {values.dtype}.")
-    if values.min() < 0 or values.max() >= class_count:
-        raise ValueError(f"{name} reach from {values.min()} to {values.max()}: expected class "
-                         f"indices from 0 to {class_count - 1}.")
-    return values.astype(np.int64)
-
-
 def _check_pair(targets, predicted, class_count):
-    "Targets [n] and predictions [..., n], refused where they do not belong together"
-    targets = _check_classes(targets, class_count, "targets")
-    predicted = _check_classes(predicted, class_count, "predictions")
+    "Targets [n] and predictions [..., n] as class indices, refused where they are none"
+    checked = []
+    for name, values in (("targets", np.asarray(targets)), ("predictions", np.asarray(predicted))):
+        if values.size == 0 or values.dtype.kind not in "iu":
+            raise ValueError(f"{name}: expected class indices, got {values.size} of "
+                             f"{values.dtype}.")
+        if values.min() < 0 or values.max() >= class_count:
+            raise ValueError(f"{name} reach from {values.min()} to {values.max()}: expected class "
+                             f"indices from 0 to {class_count - 1}.")
+        checked.append(values.astype(np.int64))
+    targets, predicted = checked
     if targets.ndim != 1 or predicted.shape[-1:] != targets.shape:
         raise ValueError(f"targets of shape {targets.shape} and predictions of shape "
                          f"{predicted.shape}: expected [n] and [..., n].")
@@ -218,15 +214,6 @@ def score(
     return scores | {name: float(value) for name, value in recalls.items()}
 
 # %% ../nbs/23_metrics.ipynb #23a48e57
-def _confusions_by_lesion(targets, predicted, lesions, class_count):
-    "How each lesion's images were taken, for each fold: [lesions, folds, C, C]"
-    predicted = np.atleast_2d(predicted)
-    folds = np.arange(len(predicted))[:, None]
-    matrices = np.zeros((lesions.max() + 1, len(folds), class_count, class_count))
-    np.add.at(matrices, (lesions, folds, targets, predicted), 1)
-    return matrices
-
-
 def _lesion_numbers(lesion_ids, image_count):
     "The lesion of each image as a number from 0"
     lesion_ids = np.asarray(lesion_ids)
@@ -258,17 +245,17 @@ def bootstrap_draws(
     "A metric (its mean over folds) in each draw of lesions"
     targets, predicted = _check_pair(targets, predicted, class_count)
     lesions = _lesion_numbers(lesion_ids, len(targets))
-    matrices = _confusions_by_lesion(targets, predicted, lesions, class_count)
+    matrices = np.zeros((lesions.max() + 1, len(np.atleast_2d(predicted)), class_count,
+                         class_count))
+    folds = np.arange(matrices.shape[1])[:, None]
+    np.add.at(matrices, (lesions, folds, targets, np.atleast_2d(predicted)), 1)
     drawn = _drawn(len(matrices), draws, seed) @ matrices.reshape(len(matrices), -1)
     return metric(drawn.reshape(draws, *matrices.shape[1:])).mean(axis=1)
 
 # %% ../nbs/23_metrics.ipynb #6a9f83bc
-def _middle(values, confidence):
-    "The interval that holds the middle share of the values"
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence = {confidence}: expected a share between 0 and 1.")
-    low, high = np.nanquantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+def _middle(values):
+    "The interval that holds the middle 95 % of the values"
+    return tuple(map(float, np.nanquantile(values, [0.025, 0.975])))
 
 
 def bootstrap_lesions(
@@ -279,18 +266,17 @@ def bootstrap_lesions(
     metric: Callable = mc_sensitivity,  # from matrices [..., C, C] to percent [...]
     draws: int = 1000,  # draws of all lesions
     seed: int = 0,  # seed of the draws
-    confidence: float = 0.95,  # share of the draws within the interval, between 0 and 1
 ) -> tuple[float, float]:  # low and high end, percent
-    "The interval of a metric (its mean over folds), resampling lesions"
-    values = bootstrap_draws(targets, predicted, lesion_ids, class_count, metric, draws, seed)
-    return _middle(values, confidence)
+    "The 95 % interval of a metric (its mean over folds), resampling lesions"
+    return _middle(
+        bootstrap_draws(targets, predicted, lesion_ids, class_count, metric, draws, seed))
 
 # %% ../nbs/23_metrics.ipynb #e2db0b85
 class PairedTest(NamedTuple):
     "Two rows of a table on the same test lesions"
 
-    difference: float  # a - b in points; relative: percent of b
-    low: float  # low end of the interval, in the same unit
+    difference: float  # a - b, points
+    low: float  # low end of the interval
     high: float  # high end
     p: float  # two-sided, above 0 to 1
     retrained_low: float = np.nan  # low end if trainings vary too; NaN where that is not known
@@ -298,29 +284,28 @@ class PairedTest(NamedTuple):
     retrained_p: float = np.nan  # two-sided, never below p
 
 
-def _contrast(draws, confidence):
+def _contrast(draws):
     "Low and high end and p of a contrast, from its value in each draw"
     draws = np.asarray(draws, dtype=np.float64)
     draws = draws[~np.isnan(draws)]
     if not len(draws):
         raise ValueError("no draw of the contrast has a value: expected at least one.")
     beyond = min((draws <= 0).sum(), (draws >= 0).sum())
-    return *_middle(draws, confidence), float(min(1.0, 2 * (beyond + 1) / (len(draws) + 1)))
+    return *_middle(draws), float(min(1.0, 2 * (beyond + 1) / (len(draws) + 1)))
 
 
 def paired_contrast(
     difference: float,  # as observed
     draws: np.ndarray,  # float [draws], the same in each draw of lesions; NaN: no value
-    confidence: float = 0.95,  # share of the draws within the interval, between 0 and 1
     retrained: np.ndarray | None = None,  # float [draws], of `retrained_draws`; None: not known
 ) -> PairedTest:  # in the unit of the difference
     "Intervals and p of any contrast, from its value in each draw"
-    low, high, p = _contrast(draws, confidence)
-    test = PairedTest(float(difference), low, high, p)
+    low, high, p = _contrast(draws)
     if retrained is None:
-        return test
-    wider = _contrast(retrained, confidence)
-    return PairedTest(*test[:4], min(low, wider[0]), max(high, wider[1]), max(p, wider[2]))
+        return PairedTest(float(difference), low, high, p)
+    wider = _contrast(retrained)
+    return PairedTest(float(difference), low, high, p, min(low, wider[0]), max(high, wider[1]),
+                      max(p, wider[2]))
 
 # %% ../nbs/23_metrics.ipynb #19441752
 def paired_test(
@@ -332,8 +317,6 @@ def paired_test(
     metric: Callable = mc_sensitivity,  # from matrices [..., C, C] to percent [...]
     draws: int = 1000,  # draws of all lesions
     seed: int = 0,  # seed of the draws
-    confidence: float = 0.95,  # share of the draws within the interval, between 0 and 1
-    relative: bool = False,  # in percent of the second row's score instead of points
     retrain: Callable | None = None,  # `retrained_draws` with all but the draws; None: not known
 ) -> PairedTest:  # difference a - b, its intervals and p
     "The difference of two rows in a metric (its mean over folds), the same lesions for both"
@@ -342,24 +325,8 @@ def paired_test(
     drawn = [bootstrap_draws(targets, row, lesion_ids, class_count, metric, draws, seed)
              for row in both]
 
-    def apart(a, b):
-        return 100 * _share(a - b, b) if relative else a - b
-
-    retrained = retrain and apart(*retrain(drawn))
-    return paired_contrast(apart(*scores), apart(*drawn), confidence, retrained)
-
-
-def paired_difference(
-    targets: np.ndarray,  # int [n], true class of each image
-    predicted_a: np.ndarray,  # int [n] or [folds, n], predicted class by the first row
-    predicted_b: np.ndarray,  # int [n] or [folds, n], predicted class by the second row
-    lesion_ids: Sequence[str],  # [n], lesion of each image
-    class_count: int,  # number of classes C
-    **settings,  # of `paired_test`
-) -> tuple[float, float, float]:  # difference a - b, low and high end
-    "A paired test without its p"
-    test = paired_test(targets, predicted_a, predicted_b, lesion_ids, class_count, **settings)
-    return test[:3]
+    retrained = retrain and np.subtract(*retrain(drawn))
+    return paired_contrast(np.subtract(*scores), np.subtract(*drawn), retrained)
 
 # %% ../nbs/23_metrics.ipynb #94ac0a41
 class TrainingSpread(NamedTuple):
@@ -401,16 +368,27 @@ def retrained_draws(
 # %% ../nbs/23_metrics.ipynb #88f10128
 def adjust_p(
     p_values: Sequence[float],  # of the comparisons of one family, 0 to 1
-    method: str = "holm",  # of statsmodels.stats.multitest.multipletests
 ) -> np.ndarray:  # float64, one each, in the same order
-    "p values corrected for their number"
+    "p values corrected for their number, by Holm's method"
     from statsmodels.stats.multitest import multipletests
     p_values = np.asarray(p_values, dtype=np.float64)
     if p_values.ndim != 1 or not ((p_values >= 0) & (p_values <= 1)).all():
         raise ValueError(f"p values {p_values}: expected numbers from 0 to 1.")
-    return multipletests(p_values, method=method)[1] if len(p_values) else p_values
+    return multipletests(p_values, method="holm")[1] if len(p_values) else p_values
 
 # %% ../nbs/23_metrics.ipynb #0b599fdc
+def _by_fold(probabilities):
+    "Probabilities [n, C] or [folds, n, C] as [folds, n, C]"
+    return np.reshape(probabilities, (-1, *np.shape(probabilities)[-2:]))
+
+
+def _once_and_drawn(lesion_ids, image_count, draws, seed):
+    "How often each image counts: once, then in each draw of lesions; [1 + draws, n]"
+    lesions = _lesion_numbers(lesion_ids, image_count)
+    drawn = _drawn(lesions.max() + 1, draws, seed)[:, lesions]
+    return np.vstack([np.ones(image_count), drawn])
+
+
 def _sensitivity_at(chances, positive, weights, specificity):
     "Sensitivity at the lowest threshold that keeps the specificity, one a row of weights [r, n]"
     order = np.argsort(-chances, kind="stable")
@@ -422,56 +400,32 @@ def _sensitivity_at(chances, positive, weights, specificity):
     best = np.where(kept & last_of_equals, found, 0).max(axis=1)
     return 100 * _share(best, found[:, -1])
 
-
-def _class_against_rest(targets, probabilities, class_index, specificity):
-    "Probabilities of one class [folds, n] and which images are of it, refused where there is none"
-    probabilities = np.asarray(probabilities, dtype=np.float64)
-    rows = probabilities if probabilities.ndim == 3 else [probabilities]
-    rows = [_check_probabilities(targets, row)[1] for row in rows]
+# %% ../nbs/23_metrics.ipynb #12047952
+def sensitivity_at_specificity(
+    targets: np.ndarray,  # int [n], true class of each image
+    probabilities: np.ndarray,  # float [n, C], or [folds, n, C]: the mean over folds is given
+    lesion_ids: Sequence[str],  # [n], lesion of each image
+    class_index: int,  # the class that is looked for, 0 to C - 1
+    specificity: float = 0.9,  # share of the other images without alarm, 0 to 1
+    draws: int = 1000,  # draws of all lesions
+    seed: int = 0,  # seed of the draws
+) -> tuple[float, np.ndarray]:  # percent, and float64 [draws]: the same in each draw of lesions
+    "How many images of a class are found where the threshold keeps a specificity"
+    folds = [_check_probabilities(targets, fold)[1] for fold in _by_fold(probabilities)]
     if not 0 <= specificity <= 1:
         raise ValueError(f"specificity = {specificity}: expected a share from 0 to 1.")
     positive = np.asarray(targets) == class_index
     if positive.all() or not positive.any():
         raise ValueError(f"{positive.sum()} of {len(positive)} images are of class {class_index}: "
                          "expected some of it and some of another.")
-    return np.stack(rows)[:, :, class_index], positive
-
-# %% ../nbs/23_metrics.ipynb #12047952
-def sensitivity_at_specificity(
-    targets: np.ndarray,  # int [n], true class of each image
-    probabilities: np.ndarray,  # float [n, C], or [folds, n, C]: the mean over folds is given
-    class_index: int,  # the class that is looked for, 0 to C - 1
-    specificity: float = 0.9,  # share of the other images without alarm, 0 to 1
-) -> float:  # percent
-    "How many images of a class are found where the threshold keeps a specificity"
-    folds, positive = _class_against_rest(targets, probabilities, class_index, specificity)
-    once = np.ones((1, len(positive)))
-    return float(np.mean([_sensitivity_at(fold, positive, once, specificity) for fold in folds]))
-
-
-def sensitivity_at_specificity_draws(
-    targets: np.ndarray,  # int [n], true class of each image
-    probabilities: np.ndarray,  # float [n, C] or [folds, n, C]
-    lesion_ids: Sequence[str],  # [n], lesion of each image
-    class_index: int,  # the class that is looked for, 0 to C - 1
-    specificity: float = 0.9,  # share of the other images without alarm, 0 to 1
-    draws: int = 1000,  # draws of all lesions
-    seed: int = 0,  # seed of the draws
-) -> np.ndarray:  # float64 [draws], percent
-    "The sensitivity at a specificity (its mean over folds) in each draw of lesions"
-    folds, positive = _class_against_rest(targets, probabilities, class_index, specificity)
-    lesions = _lesion_numbers(lesion_ids, len(positive))
-    weights = _drawn(lesions.max() + 1, draws, seed)[:, lesions]
-    drawn = [_sensitivity_at(fold, positive, weights, specificity) for fold in folds]
-    return np.mean(drawn, axis=0)
+    weights = _once_and_drawn(lesion_ids, len(positive), draws, seed)
+    found = np.mean([_sensitivity_at(fold[:, class_index], positive, weights, specificity)
+                     for fold in folds], axis=0)
+    return float(found[0]), found[1:]
 
 # %% ../nbs/23_metrics.ipynb #181d4dca
-def reliability_table(
-    targets: np.ndarray,  # int [n], true class of each image
-    probabilities: np.ndarray,  # float [n, C], each row sums to 1
-    bins: int = 15,  # number of bins between 0 and 100 percent
-) -> pd.DataFrame:  # bin (from 0), confidence and accuracy in percent (NaN if empty), images
-    "How sure the network is, and how often it is right"
+def _in_bins(targets, probabilities, bins):
+    "Each image, how sure of it a network is, and whether it is right, in its bin: [n, bins, 3]"
     targets, probabilities = _check_probabilities(targets, probabilities)
     if bins < 1:
         raise ValueError(f"bins = {bins}: expected at least 1.")
@@ -479,19 +433,38 @@ def reliability_table(
     if sure.max() > 1 + 1e-6 or probabilities.min() < 0:
         raise ValueError("probabilities outside 0 to 1: expected each row to sum to 1.")
     number = np.clip(np.ceil(sure * bins).astype(int) - 1, 0, bins - 1)
-    images, confidence, accuracy = (
-        np.bincount(number, weights, bins) for weights in (None, sure, right))
-    return pd.DataFrame({
-        "bin": np.arange(bins), "confidence": 100 * _share(confidence, images),
-        "accuracy": 100 * _share(accuracy, images), "images": images})
+    values = np.stack([np.ones(len(sure)), sure, right], axis=1)
+    return np.eye(bins)[number][:, :, None] * values[:, None]
 
 
-def expected_calibration_error(
+def reliability_table(
     targets: np.ndarray,  # int [n], true class of each image
     probabilities: np.ndarray,  # float [n, C], each row sums to 1
     bins: int = 15,  # number of bins between 0 and 100 percent
-) -> float:  # percent, 0 is perfect
-    "The mean gap between confidence and accuracy"
-    table = reliability_table(targets, probabilities, bins)
-    gaps = (table["confidence"] - table["accuracy"]).abs().fillna(0)
-    return float(np.average(gaps, weights=table["images"]))
+) -> pd.DataFrame:  # bin (from 0), confidence and accuracy in percent (NaN if empty), images
+    "How sure the network is, and how often it is right"
+    images, sure, right = _in_bins(targets, probabilities, bins).sum(axis=0).T
+    return pd.DataFrame({"bin": np.arange(bins), "confidence": 100 * _share(sure, images),
+                         "accuracy": 100 * _share(right, images), "images": images.astype(int)})
+
+# %% ../nbs/23_metrics.ipynb #ece658b6
+def calibration(
+    targets: np.ndarray,  # int [n], true class of each image
+    probabilities: np.ndarray,  # float [n, C], or [folds, n, C]: the mean over folds is given
+    lesion_ids: Sequence[str],  # [n], lesion of each image
+    bins: int = 15,  # number of bins between 0 and 100 percent
+    draws: int = 1000,  # draws of all lesions
+    seed: int = 0,  # seed of the draws
+) -> pd.DataFrame:  # value, low and high end of its 95 % interval in percent; a row a measure
+    "Confidence, accuracy, how much surer than right, and the expected calibration error (ECE)"
+    binned = np.stack([_in_bins(targets, fold, bins) for fold in _by_fold(probabilities)], axis=1)
+    weights = _once_and_drawn(lesion_ids, len(binned), draws, seed)
+    summed = (weights @ binned.reshape(len(binned), -1)).reshape(-1, *binned.shape[1:])
+    images, sure, right = np.moveaxis(summed, -1, 0)  # [1 + draws, folds, bins] each
+    found = {"confidence": sure, "accuracy": right, "surer than right": sure - right,
+             "ECE": np.abs(sure - right)}
+    lines = {}
+    for name, values in found.items():
+        percent = (100 * values.sum(-1) / images.sum(-1)).mean(1)
+        lines[name] = (percent[0], *_middle(percent[1:]))
+    return pd.DataFrame(lines, index=["value", "low", "high"]).T

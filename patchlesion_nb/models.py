@@ -134,7 +134,7 @@ def build_network(
     crop_count: int = 9,  # N, crops of an image; only attention is bound to it
     aggregation: str = "mean",  # "mean": logits of each crop; "gru", "abmil": of the image
     attention: str = "none",  # "none", "initial", "end", "dual", or the name of a backbone's layer
-    gru_width: int = 1024,  # the paper's
+    gru_width: int = 0,  # of the GRU's state; must be given for "gru"
     gru_layers: int = 1,  # the paper's
     gru_bidirectional: bool = False,
     gru_read: str = "both",  # "both": final states of both directions; "last": last output

@@ -375,8 +375,7 @@ def _read(page):
     page.at_best = results.read_predictions(page.others, page.data, page.store)
     page.majority = results.majority_predictions(page.cells, page.data)
     page.telling = _read_telling(page)
-    spreads = results.training_spreads(page.telling, page.data)
-    page.outstanding = results.outstanding_rows(page.telling, page.data, spreads)
+    page.outstanding = results.outstanding_rows(page.telling, page.data)
     page.summary = summarize(page)
     page.history = learning_history(page.cells, page.data, page.store)
 

@@ -21,7 +21,7 @@ from .balancing import epoch_sizes
 from .config import EvaluationConfig, RunConfig, resolve_evaluation, resolve_run
 from .core import did_you_mean
 from .profiles import Profile
-from .rows import EXPERIMENTS, TABLE_5, Row, _experiment
+from .rows import EXPERIMENTS, TABLE_5, Row, experiment_named
 from .runs import (
     RunStore, evaluation_identity, initial_weights, run_identity)
 from .sources import (
@@ -29,9 +29,19 @@ from .sources import (
 from .splits import authors_split
 
 # %% ../nbs/33_plan.ipynb #3460472b
-def _has_images(profile, row):
-    "Whether a profile names the images of a row"
-    return profile.spc != "none" if row.images.startswith("spc") else True
+def _settings(profile, row, network=""):
+    "Fields of `RunConfig` for a row; the later of profile, network, method, both and row wins"
+    method = row.settings_name
+    named = [profile.rows.get(key, {}) for key in (network, method, f"{method}, {network}")]
+    return dict(ChainMap(row.run, *reversed(named), profile.training))
+
+
+def _exists(profile, row):
+    "Whether a profile has what a row is about"
+    if row.images.startswith("spc"):
+        return profile.spc != "none"
+    run = RunConfig(**_settings(profile, row))
+    return "lr_factor" not in row.run or run.lr_start <= run.epochs
 
 
 def experiment_rows(
@@ -39,35 +49,26 @@ def experiment_rows(
     profile: Profile,
 ) -> tuple[Row, ...]:  # the paper's rows in its order, then ours
     "The rows of an experiment in a profile"
-    return tuple(row for row in _experiment(name).rows(profile)
-                 if (profile.controls or not row.control) and _has_images(profile, row))
+    return tuple(row for row in experiment_named(name).rows(profile)
+                 if (profile.controls or not row.control) and _exists(profile, row))
 
 # %% ../nbs/33_plan.ipynb #1607bc41
-def _main_source(profile):
-    "The images of most rows"
-    layout = "synthetic_ham10000" if profile.data == "synthetic" else "folder"
-    return Source(
-        profile.dataset, layout, profile.image_size, profile.split, profile.dataset,
-        profile.split_file, profile.split_folds, profile.split_seed, profile.colour,
-        images=profile.synthetic_images, test_per_class=profile.synthetic_test_per_class,
-        seed=profile.synthetic_seed, keep=profile.store_keep)
-
-
-def _spc_source(profile):
-    "The images of Table IV"
-    layout = "synthetic_derm7pt" if profile.spc == "synthetic" else "folder"
-    fit = "resize" if profile.spc_resize == "resize" else "window"
-    return Source(profile.spc_dataset, layout, profile.image_size, "lists", profile.spc_dataset,
-                  colour=profile.colour, fit=fit, images=profile.spc_images,
-                  test_per_class=profile.spc_test_per_class, seed=profile.synthetic_seed,
-                  keep=profile.store_keep)
-
-# %% ../nbs/33_plan.ipynb #48a6702e
 def sources(
     profile: Profile,
 ) -> dict[str, Source]:  # "", "spc", "spc_window", "grouped_split", "random_split", "seed5", ...
     "Every set of images that a row may name, by the name that rows have for it"
-    main, spc = _main_source(profile), _spc_source(profile)
+    same = dict(size=profile.image_size, colour=profile.colour, seed=profile.synthetic_seed,
+                keep=profile.store_keep)
+    main = Source(
+        profile.dataset, "synthetic_ham10000" if profile.data == "synthetic" else "folder",
+        split=profile.split, folder=profile.dataset, split_file=profile.split_file,
+        split_folds=profile.split_folds, split_seed=profile.split_seed,
+        images=profile.synthetic_images, test_per_class=profile.synthetic_test_per_class, **same)
+    spc = Source(
+        profile.spc_dataset, "synthetic_derm7pt" if profile.spc == "synthetic" else "folder",
+        split="lists", folder=profile.spc_dataset, images=profile.spc_images,
+        fit="resize" if profile.spc_resize == "resize" else "window",
+        test_per_class=profile.spc_test_per_class, **same)
     splits = {f"{split}_split": replace(main, split=split) for split in ("grouped", "random")}
     seeds = {f"seed{seed}": replace(main, seed=seed) for seed in profile.replication_seeds}
     others = {key: replace(source, name=f"{main.name}_{key}")
@@ -102,21 +103,16 @@ class StudyRun:
         return self.run.dataset if own else self.evaluation.part
 
 # %% ../nbs/33_plan.ipynb #ae1b2562
-def _longer(run, times):
-    "The same training with so many times the epochs, and its learning rate's steps as late"
-    return dict(epochs=run.epochs * times, lr_start=(run.lr_start - 1) * times + 1,
-                lr_step=run.lr_step * times, validate_every=run.validate_every * times)
-
-
 def _run_of(profile, row, network, fold, seed):
-    "The resolved training of a row"
+    "The training of a row; a longer one halves its learning rate as late in proportion"
     timm_name = dict(zip(profile.network_labels, profile.networks))[network]
-    own = {"dataset": sources(profile)[row.images].name, "network": timm_name, "fold": fold,
-           "seed": seed}
-    method = row.settings_name
-    overrides = [profile.rows.get(key, {}) for key in (network, method, f"{method}, {network}")]
-    run = RunConfig(**ChainMap(own, row.run, *reversed(overrides), profile.training))
-    return run.model_copy(update=_longer(run, row.longer)) if row.longer > 1 else run
+    run = RunConfig(**_settings(profile, row, network) | {
+        "dataset": sources(profile)[row.images].name, "network": timm_name, "fold": fold,
+        "seed": seed})
+    times = run.crop_count if row.longer else 1
+    return run.model_copy(update=dict(
+        epochs=run.epochs * times, lr_start=(run.lr_start - 1) * times + 1,
+        lr_step=run.lr_step * times, validate_every=run.validate_every * times))
 
 # %% ../nbs/33_plan.ipynb #89b3f1d4
 def _evaluation_of(row, run, crops_at_once):
@@ -164,7 +160,7 @@ def _folds_of(profile, experiment, row, asked):
     own = profile.folds if every else elsewhere
     return tuple(fold for fold in own if fold in asked)
 
-
+# %% ../nbs/33_plan.ipynb #31b6d282
 def study_runs(
     profile: Profile,
     experiments: Sequence[str] | None = None,  # None: all of the profile's
@@ -356,7 +352,7 @@ def _training_images(sizes, fold):
     trained = [count for part, count in sizes.items() if part not in ("test", f"fold{fold}")]
     return round(sum(trained)) if trained else np.nan
 
-
+# %% ../nbs/33_plan.ipynb #2aabf7a9
 def epoch_images(
     config: RunConfig,  # resolved
     images: StudyData,
@@ -381,13 +377,6 @@ def _all_sizes(profile, runs, data):
 
 # %% ../nbs/33_plan.ipynb #fa4cce28
 _SPEED_FIELDS = ("network", "crop_size", "device", "threads", "precision")
-
-
-def _with_speed(runs):
-    "Finished runs with their speed in crops a second"
-    if "environment.images_per_second" not in runs:
-        return None
-    return runs.assign(speed=runs["environment.images_per_second"] * runs["crop_count"])
 
 
 def _alike(config, finished, fields):
@@ -437,31 +426,26 @@ def _state(cells, data, store):
     return {"run": run, "state": state, "evaluations": missing}
 
 # %% ../nbs/33_plan.ipynb #5c68fd59
-def _cost(config, images, finished, stated):
-    "Images, crops, hours and bytes of one training"
-    shown = images * config.epochs
-    speed, source = _speed(config, finished, stated)
-    size = _alike(config, finished, ("network",))["bytes"].median()
-    return {"images": shown, "crops": shown * config.crop_count,
-            "hours": shown * config.crop_count / speed / 3600, "hours_from": source, "bytes": size}
-
-
-_KINDS = ("paper", "control", "figure 5", "extension")
+_KINDS = {"paper": "the paper's tables", "control": "controls of ours", "figure 5": "Fig. 5",
+          "extension": "extensions"}
 
 
 def _plan_row(cells, data, store, sizes, finished, stated):
     "One distinct training: who asks for it, its state, and what is left of its cost"
     first = cells[0]
     asking = dict.fromkeys(f"{cell.table} {cell.row}" for cell in cells)
-    row = {"kind": min((cell.kind for cell in cells), key=_KINDS.index), "network": first.network,
-           "dataset": first.run.dataset, "fold": first.fold, "seed": first.seed,
-           "rows": ", ".join(asking)}
+    row = {"kind": min((cell.kind for cell in cells), key=list(_KINDS).index),
+           "network": first.network, "dataset": first.run.dataset, "fold": first.fold,
+           "seed": first.seed, "rows": ", ".join(asking)}
     row |= _state(cells, data, store)
+    config, images = first.run, data.get(first.run.dataset)
     there = row["state"] == "there"
-    images = _shown(first.run, sizes[first.run.dataset], data.get(first.run.dataset))
-    images = 0 if there else images
-    cost = _cost(first.run, images, finished, stated)
-    return row | cost | ({"bytes": 0} if there else {})
+    shown = 0 if there else config.epochs * _shown(config, sizes[config.dataset], images)
+    speed, source = _speed(config, finished, stated)
+    size = 0 if there else _alike(config, finished, ("network",))["bytes"].median()
+    crops = shown * config.crop_count
+    return row | {"images": shown, "crops": crops, "hours": crops / speed / 3600,
+                  "hours_from": source, "bytes": size}
 
 # %% ../nbs/33_plan.ipynb #bda8919a
 def _unused(trainings, data, store):
@@ -501,14 +485,6 @@ def _notes(trainings, data, store, finished):
             yield f"{runs} trained with {package} {theirs}; here is {version(package)}"
 
 # %% ../nbs/33_plan.ipynb #a6fd131b
-def _asked(runs):
-    "How many trainings each kind of experiment would need if none were shared"
-    alone = {(cell.kind, cell.table, cell.network, cell.row, cell.fold, cell.seed, cell.images)
-             for cell in runs}
-    kinds = [kind for kind, *_ in alone]
-    return {kind: kinds.count(kind) for kind in _KINDS if kind in kinds}
-
-
 def _pixel_bytes(profile, sizes):
     "Bytes of the stores; those of another split are the same"
     height, width = profile.image_size
@@ -529,13 +505,18 @@ def plan_study(
     "What is there, what is missing, and what that will cost"
     store, data = store or RunStore(), data or {}
     sizes, known = _all_sizes(profile, runs, data), store.list_runs()
-    finished = _with_speed(known)
+    finished = (known.assign(speed=known["environment.images_per_second"] * known["crop_count"])
+                if "environment.images_per_second" in known else None)
     trainings = [(cells, _plan_row(cells, data, store, sizes, finished, crops_per_second))
                  for cells in distinct_trainings(runs).values()]
     experiments = tuple(dict.fromkeys(cell.table for cell in runs))
     rows = pd.DataFrame([row for _, row in trainings])
-    return Plan(profile.name, experiments, _asked(runs), rows,
-                _pixel_bytes(profile, sizes), tuple(_notes(trainings, data, store, known)))
+    alone = Counter(kind for kind, *_ in {
+        (cell.kind, cell.table, cell.network, cell.row, cell.fold, cell.seed, cell.images)
+        for cell in runs})
+    asked = {kind: alone[kind] for kind in _KINDS if kind in alone}
+    return Plan(profile.name, experiments, asked, rows, _pixel_bytes(profile, sizes),
+                tuple(_notes(trainings, data, store, known)))
 
 # %% ../nbs/33_plan.ipynb #59a3a22e
 def _in_units(value, units):
@@ -571,18 +552,14 @@ def _plan_table(plan, trainings):
         float_format="{:.2f}".format)
 
 
-_KIND_NAMES = {"paper": "the paper's tables", "control": "controls of ours",
-               "figure 5": "Fig. 5", "extension": "extensions"}
-
-
 def _count_table(plan):
     "Trainings of each kind: asked for by rows, distinct beside the kinds above, and there"
-    trainings = plan.trainings
-    rows = [(_KIND_NAMES[kind], asked, (trainings["kind"] == kind).sum(),
-             ((trainings["kind"] == kind) & (trainings["state"] == "there")).sum())
-            for kind, asked in plan.asked.items()]
-    total = ("in all", *(sum(row[place] for row in rows) for place in (1, 2, 3)))
-    counts = pd.DataFrame([*rows, total], columns=["trainings", "asked for", "distinct", "there"])
+    there = plan.trainings["state"] == "there"
+    rows = [(words, plan.asked[kind], (plan.trainings["kind"] == kind).sum(),
+             (there & (plan.trainings["kind"] == kind)).sum())
+            for kind, words in _KINDS.items() if kind in plan.asked]
+    counts = pd.DataFrame(rows, columns=["trainings", "asked for", "distinct", "there"])
+    counts.loc[len(counts)] = ["in all", *counts.iloc[:, 1:].sum()]
     return counts.to_string(index=False)
 
 # %% ../nbs/33_plan.ipynb #5310b53c

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .config import RunConfig, plain_words
 from .core import did_you_mean
-from .rows import EXPERIMENTS, _experiment
+from .rows import EXPERIMENTS, experiment_named
 
 # %% ../nbs/32_profiles.ipynb #76c7364c
 _ROW_FIELDS = ("strategy", "aggregation", "attention", "crop_loss", "shuffle_labels")
@@ -145,11 +145,16 @@ class Profile(BaseModel):
         for name in ("network_labels", "published_networks"):
             if len(getattr(self, name)) != len(self.networks):
                 raise ValueError(f"{name}: expected one for each of {len(self.networks)} networks")
-        for name in ("network_labels", "folds", "other_folds", "seeds", "dropout_grid",
-                     "replication_seeds", "experiments", "test_sets"):
-            values = getattr(self, name) or ()
+        once = {name: getattr(self, name) for name in (
+            "network_labels", "folds", "other_folds", "seeds", "replication_seeds", "experiments",
+            "test_sets")}
+        once["dropout_grid"] = [f"{p:g}" for p in self.dropout_grid]  # as its rows are named
+        once |= {f"inner_layers of {label}": layers
+                 for label, layers in zip(self.network_labels, self.inner_layers)}
+        for name, values in once.items():
             if twice := [value for value in values if list(values).count(value) > 1]:
-                raise ValueError(f"{name}: {twice[0]!r} stands twice; expected is each once")
+                raise ValueError(f"{name}: {twice[0]} stands twice, and rows are told apart by it; "
+                                 "expected is each once")
         if len(self.test_set_sizes) != len(self.test_sets):
             raise ValueError(f"test_set_sizes: expected one for each of {len(self.test_sets)} sets "
                              "in test_sets")
@@ -166,7 +171,7 @@ class Profile(BaseModel):
         if self.replication_seeds and self.data != "synthetic":
             raise ValueError("replication_seeds: only a synthetic set can be drawn again")
         for name in (*self.experiments, *self.on_every_fold):
-            _experiment(name)
+            experiment_named(name)
         for method, overrides in {"every row": {}, **self.rows}.items():
             _check_training_fields(method, self.training | overrides)
         _check_methods(self)
@@ -223,25 +228,19 @@ def profile_reasons(
     return pd.DataFrame(rows, columns=["key", "value", "reason"])
 
 # %% ../nbs/32_profiles.ipynb #f2dc370d
-PAPER_NETWORKS = {
-    "InceptV3": "inception_v3.tv_in1k",
-    "Dense121": "densenet121.tv_in1k",
-    "SE-RX": "legacy_seresnext50_32x4d.in1k",
-}
+PAPER_NETWORKS = dict(zip(load_profile("paper").published_networks, load_profile("paper").networks))
 
 
 def comparison_note(
     profile: Profile,
 ) -> str:  # "" where ours and the paper's may be compared
     "In what a profile differs from the study whose values stand beside its own"
+    paper = load_profile("paper")
     pairs = zip(profile.networks, profile.network_labels, profile.published_networks)
     others = [f"{label} is not {theirs}" for timm_name, label, theirs in pairs
               if theirs and PAPER_NETWORKS.get(theirs) != timm_name]
-    same_images = profile.dataset == "ham10000" and profile.image_size == (450, 600)
-    size = "x".join(map(str, profile.image_size))
-    images = [] if same_images else [f"the images are {profile.dataset} at {size}, "
-                                     "not the paper's at 450x600"]
-    if not others + images:
-        return ""
-    return ("The published values are a landmark, not a target: "
-            + "; ".join(others + images) + ".")
+    if (profile.dataset, profile.image_size) != (paper.dataset, paper.image_size):
+        ours, theirs = ("x".join(map(str, one.image_size)) for one in (profile, paper))
+        others.append(f"the images are {profile.dataset} at {ours}, not the paper's at {theirs}")
+    told = f"The published values are a landmark, not a target: {'; '.join(others)}."
+    return told if others else ""

@@ -88,38 +88,38 @@ def read_predictions(
 MAJORITY = "Majority class"
 
 
-def _majority(cell, images):
-    "The most frequent training class, for every image of the part"
-    trained = images.table.images["target"].to_numpy()[images.round(cell.fold).training]
-    scored = images.scored(cell.evaluation)
-    parts, targets = scored.round(cell.fold), scored.table.images["target"].to_numpy()
-    positions = parts.validation if cell.evaluation.part == "validation" else parts.test
-    probabilities = np.zeros((len(positions), len(images.table.classes)))
-    probabilities[:, np.bincount(trained).argmax()] = 1
-    return Prediction(cell.table, cell.network, MAJORITY, cell.fold, 0, True, cell.scored,
-                      MAJORITY, positions, targets[positions], probabilities)
-
-
 def majority_predictions(
     runs: Sequence[StudyRun],
     data: Mapping[str, StudyData],  # by `run.dataset`
 ) -> list[Prediction]:  # one an experiment, network, set of images and fold
     "What a network that always says the most frequent class would score"
     cells = {(cell.table, cell.network, cell.scored, cell.fold): cell for cell in runs}
-    return [_majority(cell, data[cell.run.dataset]) for cell in cells.values()]
+    said = []
+    for cell in cells.values():
+        images = data[cell.run.dataset]
+        trained = images.table.images["target"].to_numpy()[images.round(cell.fold).training]
+        scored = images.scored(cell.evaluation)
+        parts, targets = scored.round(cell.fold), scored.table.images["target"].to_numpy()
+        positions = parts.validation if cell.evaluation.part == "validation" else parts.test
+        probabilities = np.zeros((len(positions), len(images.table.classes)))
+        probabilities[:, np.bincount(trained).argmax()] = 1
+        said.append(Prediction(
+            cell.table, cell.network, MAJORITY, cell.fold, 0, True, cell.scored, MAJORITY,
+            positions, targets[positions], probabilities))
+    return said
 
 # %% ../nbs/35_results.ipynb #e107a231
+_CELL = ("table", "network", "row", "ours", "dataset")
+
+
 def results(
     predictions: Sequence[Prediction],
     data: Mapping[str, StudyData],  # by `run.dataset`
 ) -> pd.DataFrame:  # table, network, row, ours, dataset, fold, seed, metric, value (percent)
     "Every metric of every prediction"
-    columns = ["table", "network", "row", "ours", "dataset", "fold", "seed"]
-    rows = []
-    for p in predictions:
-        scores = score(p.targets, p.probabilities, data[p.dataset].table.classes)
-        cell = tuple(getattr(p, column) for column in columns)
-        rows += [(*cell, metric, value) for metric, value in scores.items()]
+    columns = [*_CELL, "fold", "seed"]
+    rows = [(*(getattr(p, name) for name in columns), *line) for p in predictions
+            for line in score(p.targets, p.probabilities, data[p.dataset].table.classes).items()]
     return pd.DataFrame(rows, columns=[*columns, "metric", "value"])
 
 # %% ../nbs/35_results.ipynb #ed941bc7
@@ -134,26 +134,18 @@ def _lesions(prediction, data):
     return data[prediction.dataset].table.images["lesion_id"].to_numpy()[prediction.positions]
 
 
-def _intervals(group, data, metrics, draws, confidence):
-    "Low and high end of the mean over folds, where all folds have the same images"
-    first = group[0]
-    if any(not np.array_equal(p.positions, first.positions) for p in group):
-        return {}
-    predicted = np.stack([p.predicted for p in group])
-    classes = len(data[first.dataset].table.classes)
-    return {name: bootstrap_lesions(first.targets, predicted, _lesions(first, data), classes,
-                                    metric, draws=draws, confidence=confidence)
-            for name, metric in metrics.items()}
-
-
-def _summary_of(group, data, f1, draws, confidence):
-    "One row of the table: a line for each metric"
-    values = results(group, data)
+def _summary_of(group, data, f1, draws):
+    "A line for each metric of one row; intervals where all folds have the same images"
+    values, first, ends = results(group, data), group[0], {}
     if f1 != "weighted":
         values["metric"] = values["metric"].replace({"f1": "f1_weighted", f"f1_{f1}": "f1"})
     values = values.groupby("metric", sort=False)["value"]
     lines = values.agg(networks="size", mean="mean", std=lambda v: v.std(ddof=0), sample_std="std")
-    ends = _intervals(group, data, _table_metrics(f1), draws, confidence)
+    if all(np.array_equal(p.positions, first.positions) for p in group):
+        known = (first.targets, np.stack([p.predicted for p in group]), _lesions(first, data),
+                 len(data[first.dataset].table.classes))
+        ends = {name: bootstrap_lesions(*known, metric, draws)
+                for name, metric in _table_metrics(f1).items()}
     ends = pd.DataFrame(ends, index=["low", "high"]).T
     return lines.join(ends.reindex(columns=["low", "high"])).reset_index()
 
@@ -171,30 +163,20 @@ def _beside(summary, profile):
     return joined.assign(difference=joined["mean"] - joined["published"])
 
 # %% ../nbs/35_results.ipynb #87ad75fa
-_CELL = ("table", "network", "row", "ours", "dataset")
-
-
-def _grouped(runs, predictions):
-    "The predictions of each row, none where they are missing"
-    groups = {(c.table, c.network, c.row, c.ours, c.scored): [] for c in runs}
-    for p in predictions:
-        groups.setdefault(tuple(getattr(p, name) for name in _CELL), []).append(p)
-    return groups
-
-
 def summary(
     profile: Profile,  # its f1 and bootstrap_draws count
     runs: Sequence[StudyRun],  # rows that the table shall have, there or not
     predictions: Sequence[Prediction],  # what there is; the majority class too, if wanted
     data: Mapping[str, StudyData],  # by `run.dataset`
-    confidence: float = 0.95,  # of the intervals
 ) -> pd.DataFrame:  # one row a table, network, row, dataset and metric; columns as told below
     "Each row of a table over its folds: mean, deviations, interval, and the published value"
+    groups = {(c.table, c.network, c.row, c.ours, c.run.dataset): [] for c in runs}
+    for p in predictions:
+        groups.setdefault(tuple(getattr(p, name) for name in _CELL), []).append(p)
     lines = []
-    for cell, group in _grouped(runs, predictions).items():
-        absent = pd.DataFrame({"metric": list(_table_metrics(profile.f1)), "networks": 0})
-        draws = profile.bootstrap_draws
-        part = _summary_of(group, data, profile.f1, draws, confidence) if group else absent
+    for cell, group in groups.items():
+        part = (_summary_of(group, data, profile.f1, profile.bootstrap_draws) if group else
+                pd.DataFrame({"metric": list(_table_metrics(profile.f1)), "networks": 0}))
         lines.append(part.assign(**dict(zip(_CELL, cell))))
     numbers = ["networks", "mean", "std", "sample_std", "low", "high"]
     return _beside(pd.concat(lines).reindex(columns=[*_CELL, "metric", *numbers]), profile)
@@ -250,14 +232,6 @@ def _paired(ours, theirs, data, draws, spread):
     return paired_test(first.targets, a, b, _lesions(first, data),
                        len(data[first.dataset].table.classes), draws=draws, retrain=retrain)
 
-
-def _by_row(predictions):
-    "The predictions of each network, set of images and row, by fold and seed"
-    rows = {}
-    for p in predictions:
-        rows.setdefault((p.network, p.dataset, p.row), {})[p.fold, p.seed] = p
-    return rows
-
 # %% ../nbs/35_results.ipynb #2aef1319
 def comparisons(
     predictions: Sequence[Prediction],
@@ -269,7 +243,9 @@ def comparisons(
 ) -> pd.DataFrame:  # network, dataset, row, baseline, difference, its intervals, p, p_holm, decided
     "Rows against their baselines in MC-sensitivity, in points"
     spreads = training_spreads(predictions, data) if spreads is None else spreads
-    rows, lines = _by_row(predictions), []
+    rows, lines = {}, []
+    for p in predictions:
+        rows.setdefault((p.network, p.dataset, p.row), {})[p.fold, p.seed] = p
     for (network, dataset, row), group in rows.items():
         other = baseline if isinstance(baseline, str) else baseline.get(row, "")
         base = rows.get((network, dataset, other), {})
@@ -288,43 +264,43 @@ _IN_A_SERIES = re.compile(r"(.*?)(\d+(?:\.\d+)?)")
 def outstanding_rows(
     predictions: Sequence[Prediction],
     data: Mapping[str, StudyData],  # by `run.dataset`
-    spreads: Mapping,  # of `training_spreads`
     limit: float = 3.0,  # standard deviations; chosen here
 ) -> pd.DataFrame:  # network, dataset, table, row, mean, before, after, deviations, runs
     "Rows of a series that lie beyond both neighbours; runs: the ids of their trainings"
     series, lines = {}, []
     for p in predictions:
-        if (p.network, p.dataset) in spreads and (found := _IN_A_SERIES.fullmatch(p.row)):
+        if found := _IN_A_SERIES.fullmatch(p.row):
             rows = series.setdefault((p.network, p.dataset, p.table, found[1]), {})
             rows.setdefault(float(found[2]), []).append(p)
     for (network, dataset, table, _), rows in series.items():
-        places = sorted(rows)
-        means = [np.mean([_sensitivity(p, data) for p in rows[place]]) for place in places]
-        for place, before, mean, after in zip(places[1:], means, means[1:], means[2:]):
-            deviation = spreads[network, dataset].deviation / len(rows[place]) ** 0.5
+        groups = [rows[place] for place in sorted(rows)]
+        means = [np.mean([_sensitivity(p, data) for p in group]) for group in groups]
+        for group, before, mean, after in zip(groups[1:], means, means[1:], means[2:]):
+            if min(before, after) <= mean <= max(before, after):
+                continue
+            runs = tuple(p.source.split("/")[0] for p in group)
+            others = [p for p in predictions if p.source.split("/")[0] not in runs]
+            spread = training_spreads(others, data).get((network, dataset))
+            if spread is None:
+                continue
+            deviation = spread.deviation / len(group) ** 0.5
             far = abs(mean - (before + after) / 2) / deviation if deviation else np.inf
-            if far > limit and not min(before, after) <= mean <= max(before, after):
-                runs = tuple(p.source.split("/")[0] for p in rows[place])
-                lines.append((network, dataset, table, rows[place][0].row, mean, before, after,
-                              far, runs))
+            if far > limit:
+                found = (group[0].row, mean, before, after, far, runs)
+                lines.append((network, dataset, table, *found))
     return pd.DataFrame(lines, columns=["network", "dataset", "table", "row", "mean", "before",
                                         "after", "deviations", "runs"])
 
 # %% ../nbs/35_results.ipynb #fd234cbd
-def _content(prediction):
-    "What two predictions must share to be taken for one"
-    constant = len(np.unique(prediction.predicted)) == 1
-    values = prediction.probabilities if constant else prediction.predicted
-    return prediction.positions.tobytes(), values.tobytes()
-
-
 def equal_predictions(
     predictions: Sequence[Prediction],
 ) -> pd.DataFrame:  # first, second: two cells each, as "table, network, row, fold"
     "Cells of different trainings that predict the same class for every image"
     alike, pairs = {}, []
     for p in predictions:
-        others = alike.setdefault(_content(p), [])
+        constant = len(np.unique(p.predicted)) == 1  # then the probabilities must be equal
+        values = p.probabilities if constant else p.predicted
+        others = alike.setdefault((p.positions.tobytes(), values.tobytes()), [])
         for other in others:
             if other.source != p.source:
                 cells = (f"{q.table}, {q.network}, {q.row}, fold {q.fold}" for q in (other, p))

@@ -11,6 +11,7 @@ import json
 import os
 import tempfile
 import zipfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -120,50 +121,34 @@ def _vessels(random, radius):
     return np.concatenate(found)
 
 # %% ../nbs/03_synthetic.ipynb #7fd6fa3f
-def _melanoma(points, depth, radius, random):
-    angles, phases = random.uniform(0, np.pi, 9), random.uniform(0, 2 * np.pi, 9)
-    network = 2.5 * _waves(points, random.uniform(2.7, 4.2, 9), angles, phases)
-    rays = np.round(2 * np.pi * radius / 3.5)
-    streaks = np.cos(rays * np.angle(points)) * np.exp(-((depth - 3) / 3) ** 2)
-    return network + 1.5 * streaks, 0
-
-
-def _nevus(points, depth, radius, random):
-    return -1.8 * _lattice(points, random, 3.3, 3), 0
-
-
-def _basal_cell_carcinoma(points, depth, radius, random):
-    vessels = _splat(points, _vessels(random, radius), 1.0, 0.5)
-    return 0, 3 * np.minimum(vessels, 1)
-
-
-def _actinic_keratosis(points, depth, radius, random):
-    dots = -2.2 * _lattice(points, random, 3.4, 2)
-    return 0.3 * dots, dots
-
-# %% ../nbs/03_synthetic.ipynb #36d1a3d3
-def _benign_keratosis(points, depth, radius, random):
-    count = int(0.12 * np.pi * radius ** 2)
-    places = 1.2 * radius * np.sqrt(random.random(count)) * np.exp(6.2832j * random.random(count))
-    dots = _splat(points, places, random.choice([-7.0, 7.0], count), 0.75)
-    return np.clip(dots, -2, 2), 0
-
-
-def _dermatofibroma(points, depth, radius, random):
-    middle = 1 / (1 + np.exp((np.abs(points) - 0.75 * radius) / 2))
-    lines = 1.5 * _lattice(points, random, 3.1, 1)
-    network = -1.0 * _lattice(points, random, 3.3, 3)
-    return middle * lines + (1 - middle) * network, middle * lines
-
-
-def _vascular(points, depth, radius, random):
+def _pattern(class_name, points, depth, radius, random):
+    "Melanin and blood of a class's criterion, everywhere."
+    if class_name == "MEL":
+        angles, phases = random.uniform(0, np.pi, 9), random.uniform(0, 2 * np.pi, 9)
+        network = 2.5 * _waves(points, random.uniform(2.7, 4.2, 9), angles, phases)
+        rays = np.round(2 * np.pi * radius / 3.5)
+        streaks = np.cos(rays * np.angle(points)) * np.exp(-((depth - 3) / 3) ** 2)
+        return network + 1.5 * streaks, 0
+    if class_name == "NV":
+        return -1.8 * _lattice(points, random, 3.3, 3), 0
+    if class_name == "BCC":
+        return 0, 3 * np.minimum(_splat(points, _vessels(random, radius), 1.0, 0.5), 1)
+    if class_name == "AKIEC":
+        dots = -2.2 * _lattice(points, random, 3.4, 2)
+        return 0.3 * dots, dots
+    if class_name == "BKL":
+        count = int(0.12 * np.pi * radius ** 2)
+        distances = 1.2 * radius * np.sqrt(random.random(count))
+        places = distances * np.exp(6.2832j * random.random(count))
+        dots = _splat(points, places, random.choice([-7.0, 7.0], count), 0.75)
+        return np.clip(dots, -2, 2), 0
+    if class_name == "DF":
+        middle = 1 / (1 + np.exp((np.abs(points) - 0.75 * radius) / 2))
+        lines = 1.5 * _lattice(points, random, 3.1, 1)
+        network = -1.0 * _lattice(points, random, 3.3, 3)
+        return middle * lines + (1 - middle) * network, middle * lines
     clods = 2.0 * _lattice(points, random, 3.9, 3)
     return 0.4 * clods, clods
-
-
-_PAINTERS = dict(zip(HAM_CLASSES, (
-    _melanoma, _nevus, _basal_cell_carcinoma, _actinic_keratosis,
-    _benign_keratosis, _dermatofibroma, _vascular)))
 
 # %% ../nbs/03_synthetic.ipynb #6579b537
 def _fine_structure(class_name, seed, points, depth, radius):
@@ -172,7 +157,7 @@ def _fine_structure(class_name, seed, points, depth, radius):
     patches = np.clip(0.6 + 0.7 * _blobs(points, random, 1.5 * radius), 0.1, 1)
     inside = depth > 0
     fields = []
-    for field in _PAINTERS[class_name](points, depth, radius, random):
+    for field in _pattern(class_name, points, depth, radius, random):
         field = np.broadcast_to(np.asarray(field, np.float32), points.shape)
         mean = field[inside].mean() if inside.any() else 0
         fields.append((field - mean) * patches)
@@ -265,13 +250,11 @@ def draw_lesion(
     size: tuple[int, int] = (150, 200),  # height and width in pixels, at least 16 each
     hard: bool = False,  # a benign case that looks like melanoma
     view: int = 0,  # number of the photograph of this lesion: place, turn, hairs and light differ
+    shift: float = 0.12,  # farthest from the middle, share of each side
+    contrast: float = 1.0,  # of the fine structure
 ) -> tuple[np.ndarray, np.ndarray]:  # image uint8 [H, W, 3] and lesion mask bool [H, W]
     "Draw one view of a lesion with its mask."
-    return _draw(class_name, seed, size, hard, view)
-
-
-def _draw(class_name, seed, size, hard, view, shift=0.12, contrast=1.0):
-    if class_name not in _PAINTERS:
+    if class_name not in HAM_CLASSES:
         raise ValueError(f"unknown class {class_name!r}: expected one of {', '.join(HAM_CLASSES)}")
     if min(size) < 16:
         raise ValueError(f"size {tuple(size)}: expected height and width of at least 16 pixels")
@@ -279,12 +262,12 @@ def _draw(class_name, seed, size, hard, view, shift=0.12, contrast=1.0):
     melanin, blood, irregularity, variegation, strength = _look(class_name, seed, hard)
     depth = _depth(seed, points, radius, irregularity)
     fine = _fine_structure(class_name, seed, points, depth, radius)
-    strength = contrast * strength
     variegated = variegation * _blobs(points, _generator(seed, "look"), 1.2 * radius)
     opacity = np.clip(depth / 3, 0, 1)
     skin = _skin(seed, size)
-    melanin = skin[0] + opacity * np.maximum(melanin + variegated + strength * fine[0], 0)
-    blood = skin[1] + opacity * np.maximum(blood + strength * fine[1], 0)
+    melanin = skin[0] + opacity * np.maximum(
+        melanin + variegated + contrast * strength * fine[0], 0)
+    blood = skin[1] + opacity * np.maximum(blood + contrast * strength * fine[1], 0)
     image = _photograph(melanin, blood, seed, view)
     return image, depth > 0
 
@@ -394,6 +377,17 @@ def _already_written(folder, recipe, files=(*_IMAGES, _MASKS, *_TABLES)):
     return False
 
 # %% ../nbs/03_synthetic.ipynb #4b1f7d21
+@contextmanager
+def _replaced(folder, recipe, names):
+    "Inside, write to the folder that is given; afterwards its files are in place, with a mark."
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as partial:
+        yield Path(partial)
+        Path(partial, _MARK).write_text(json.dumps(recipe))
+        for name in (_MARK, *names):
+            os.replace(Path(partial, name), folder / name)
+
+
 def write_ham10000(
     folder: str | Path,  # created if missing
     images: int = 600,  # in the three folds, at least 21, HAM10000's class frequencies
@@ -408,15 +402,10 @@ def write_ham10000(
     if _already_written(folder, recipe):
         return folder
     rows = _study_rows(images, test_per_class, seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as partial:
-        partial = Path(partial)
+    with _replaced(folder, recipe, (*_TABLES, *_IMAGES, _MASKS)) as partial:
         _write_images(partial, rows, size)
         for name, columns in _TABLES.items():
             rows[columns].to_csv(partial / name, index=False, lineterminator="\n")
-        (partial / _MARK).write_text(json.dumps(recipe))
-        for name in (_MARK, *_TABLES, *_IMAGES, _MASKS):
-            os.replace(partial / name, folder / name)
     return folder
 
 # %% ../nbs/03_synthetic.ipynb #e7e5d8c3
@@ -483,21 +472,17 @@ def _ruler_grid(seed, size):
     return grid
 
 # %% ../nbs/03_synthetic.ipynb #2f26c7c9
-def _draw_case(row, size):
-    "A case's image uint8 [height, width, 3]."
-    hard = row.diagnosis in _SPC_HARD
-    image, _ = _draw(row.class_name, row.key, size, hard, 0, _SPC_SHIFT, _SPC_CONTRAST)
-    larger = Image.fromarray(image).resize((row.width, row.height), Image.Resampling.LANCZOS)
-    under_grid = np.asarray(larger) * _ruler_grid(row.key, (row.height, row.width))[..., None]
-    return under_grid.round().astype(np.uint8)
-
-
 def _write_cases(folder, rows, size):
     "Images, meta.csv and the three index lists."
     for row in rows.itertuples():
         path = folder / "images" / row.derm
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(_encode(_draw_case(row, size), "JPEG", quality=95, subsampling=0))
+        hard = row.diagnosis in _SPC_HARD
+        image, _ = draw_lesion(row.class_name, row.key, size, hard, 0, _SPC_SHIFT, _SPC_CONTRAST)
+        larger = Image.fromarray(image).resize((row.width, row.height), Image.Resampling.LANCZOS)
+        grid = _ruler_grid(row.key, (row.height, row.width))[..., None]
+        pixels = (np.asarray(larger) * grid).round().astype(np.uint8)
+        path.write_bytes(_encode(pixels, "JPEG", quality=95, subsampling=0))
     (folder / "meta").mkdir()
     columns = ["case_num", "diagnosis", "sex", "derm"]
     rows[columns].to_csv(folder / "meta" / "meta.csv", index=False, lineterminator="\n")
@@ -523,11 +508,6 @@ def write_derm7pt(
     if _already_written(folder, recipe, ("meta", "images")):
         return folder
     rows = _case_rows(images, test_per_class, size, seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as partial:
-        partial = Path(partial)
+    with _replaced(folder, recipe, ("images", "meta")) as partial:
         _write_cases(partial, rows, size)
-        (partial / _MARK).write_text(json.dumps(recipe))
-        for name in (_MARK, "images", "meta"):
-            os.replace(partial / name, folder / name)
     return folder
