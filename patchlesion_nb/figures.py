@@ -9,7 +9,7 @@ __all__ = ['THEME', 'PALETTE', 'OURS', 'PUBLISHED', 'plot_results', 'plot_learni
            'architecture', 'plot_split']
 
 # %% ../nbs/40_figures.ipynb #a6260e6c
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
 from functools import partial
 from textwrap import fill
@@ -142,13 +142,17 @@ _MEASURES = {
 _DASHES = ("-", "--", ":", "-.")
 
 
+def _style(number):
+    "Colour and kind of one of several lines"
+    return dict(color=PALETTE[number % len(PALETTE)], linestyle=_DASHES[number % 4])
+
+
 def _curves(panel, table, measure, folds):
     "One line a run"
     for _, run in table.dropna(subset=[measure]).groupby("run", sort=False):
         number = folds.index(run["fold"].iloc[0])
         panel.plot(run["epoch"], run[measure], label=f"fold {folds[number]}", linewidth=1.4,
-                   color=PALETTE[number % len(PALETTE)], linestyle=_DASHES[number % 4],
-                   marker="." if len(run) < 15 else "")
+                   marker="." if len(run) < 15 else "", **_style(number))
 
 
 def _limits(values):
@@ -226,7 +230,8 @@ def _album(images, titles, columns, width, wrap, beside=0):
     if not len(images) or len(images) != len(titles):
         raise ValueError(f"{len(images)} images and {len(titles)} titles: expected one title an "
                          "image, and at least one.")
-    pictures, titles = [_picture(image) for image in images], [fill(title, wrap) for title in titles]
+    pictures = [_picture(image) for image in images]
+    titles = [fill(title, wrap) for title in titles]
     columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
     height = max(width * picture.shape[0] / picture.shape[1] for picture in pictures)
@@ -366,9 +371,8 @@ def _dropout_panel(panel, table, counts):
     for number, crops in enumerate(counts):
         part = table[table["crops"] == crops].sort_values("patch_dropout")
         place = part["patch_dropout"] + step * (number - (len(counts) - 1) / 2)
-        style = _DOT | dict(linestyle=_DASHES[number % 4], linewidth=1.5, elinewidth=1)
         panel.errorbar(place, part["mean"], yerr=_whiskers(part, "mean"), label=f"{crops} crops",
-                       color=PALETTE[number % len(PALETTE)], marker=_MARKS[number % 10], **style)
+                       marker=_MARKS[number % 10], capsize=3, elinewidth=1, **_style(number))
         if any(ringed := part["stands_out"].to_numpy(bool)):
             panel.plot(place[ringed], part["mean"][ringed], linestyle="none", marker="o",
                        markersize=14, markerfacecolor="none", color="0.2",
@@ -481,8 +485,7 @@ def plot_roc(
         for number, fold in enumerate(folds):
             curve = curves[curves["fold"] == fold]
             panel.plot(curve["false_alarms"], curve["sensitivity"], label=f"fold {fold}",
-                       color=PALETTE[number % len(PALETTE)], linestyle=_DASHES[number % 4],
-                       linewidth=1.4, drawstyle="steps-post")
+                       linewidth=1.4, drawstyle="steps-post", **_style(number))
         panel.axvline(10, color=PUBLISHED, linewidth=1, label="specificity 90 %")
 
     _require(table, ("row", "fold", "false_alarms", "sensitivity"), "plot_roc")
