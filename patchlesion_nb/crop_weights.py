@@ -19,11 +19,8 @@ from .plan import StudyRun
 BLOCK = "end_attention"
 
 
-def evaluation_of(
-    page: Page,
-    cell: StudyRun,
-):  # Path of the evaluation's folder, None if it is not there
-    "Where the evaluation of a cell lies"
+def evaluation_of(page: Page, cell: StudyRun):  # a Path, or None if it is not there
+    "The folder of a cell's evaluation"
     run, key = page.run_id(cell), evaluation_id(cell.evaluation)
     there = page.store.has_evaluation(run, key)
     return page.store.evaluation_folder(run, key) if there else None

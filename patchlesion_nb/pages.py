@@ -95,6 +95,9 @@ def beside_published(
     return pd.DataFrame(rows).drop(columns=[name for name in empty if rows and empty[name]])
 
 # %% ../nbs/44_pages.ipynb #f27dac22
+SCORE = "validation_mc_sensitivity"  # percent, in a run's history
+
+
 def learning_history(
     runs: list,  # of `study_runs`
     data: dict,  # StudyData of each data set
@@ -110,14 +113,9 @@ def learning_history(
     table = pd.concat(parts[1:] or parts, ignore_index=True)
     return table if SCORE in table else table.assign(**{SCORE: np.nan})
 
-
-SCORE = "validation_mc_sensitivity"  # percent, in a run's history
-
 # %% ../nbs/44_pages.ipynb #f22a0e0e
-def validation_scores(
-    history: pd.DataFrame,  # of `learning_history`
-) -> pd.DataFrame:  # network, row, runs, validation MC-sensitivity (percent); the best first
-    "Each row's validation score after the last epoch, mean over its runs."
+def validation_scores(history: pd.DataFrame) -> pd.DataFrame:  # network, row, runs, score
+    "Each row's validation score after the last epoch, percent, mean over its runs; the best first."
     scored = history.dropna(subset=[SCORE])
     last = scored.groupby(["network", "row", "run"], sort=False)[SCORE].last()
     rows = last.groupby(["network", "row"], sort=False).agg(runs="size", score="mean").reset_index()
@@ -249,7 +247,7 @@ def introduce(
             "about skin.",
             "Not the paper's conditions": beside_paper and comparison_note(profile),
             "Another way of averaging crops": profile.crop_reduce != "published" and "The profile "
-            f"asks for {profile.crop_reduce} in every row (README, D9)."}.items():
+            f"asks for {profile.crop_reduce} in every row (D9)."}.items():
         if text:
             report.display_notice(heading, text, kind="warning")
 
@@ -348,7 +346,7 @@ def _few_images(page):
                       if number not in tested]:
             yield f"No test image of {', '.join(absent)} in {images_name(page, name)}", \
                   "These classes are left out of every mean over classes; the authors' code " \
-                  "would have stopped (README, D20)."
+                  "would have stopped (D20)."
     if few := small_classes(page, page.majority):
         several = len(page.data) > 1
         listed = ", ".join(f"{name} {count}{f' ({images_name(page, data)})' * several}"
@@ -396,16 +394,12 @@ def _lucky_rows(page):
               "training; what is read from such a row needs other seeds."
 
 # %% ../nbs/44_pages.ipynb #7ac40975
-def file_name(
-    text: str,  # such as a row's name
-) -> str:  # lower case letters, digits and underscores
+def file_name(text: str) -> str:  # lower case letters, digits and underscores
     "A name as part of a file name."
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
 
 
-def by_row(
-    predictions: list,  # of `results.read_predictions`
-) -> dict:  # (network, row) -> its predictions, one a fold and seed
+def by_row(predictions: list) -> dict:  # (network, row) -> its predictions, one a fold and seed
     "The predictions of each row."
     rows = {}
     for p in predictions:
@@ -647,9 +641,7 @@ def recalls(
     return table.groupby(["network", "row"], sort=False).mean().reset_index()
 
 
-def without_single_network(
-    table: pd.DataFrame,  # with a column network
-) -> pd.DataFrame:  # the same, without that column if it says one thing
+def without_single_network(table: pd.DataFrame) -> pd.DataFrame:
     "A column that says the same in every line costs a telephone's width."
     return table.drop(columns=["network"] * int(table["network"].nunique() == 1))
 

@@ -315,9 +315,7 @@ def page_html(
     return text
 
 # %% ../nbs/41_report.ipynb #6774c46e
-def declared_parameters(
-    notebook: Path,  # path of a notebook
-) -> list:  # names, in their order
+def declared_parameters(notebook: Path) -> list:  # names, in their order
     "The parameters that a notebook declares in its cell tagged `parameters`."
     import nbformat
     notebook = Path(notebook)
