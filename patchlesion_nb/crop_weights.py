@@ -18,11 +18,8 @@ from .plan import StudyRun
 BLOCK = "end_attention"
 
 
-def evaluation_of(
-    page: Page,
-    cell: StudyRun,
-):  # Path of the evaluation's folder, None if it is not there
-    "Where the evaluation of a cell lies"
+def evaluation_of(page: Page, cell: StudyRun):  # a Path, or None if it is not there
+    "The folder of a cell's evaluation"
     run = page.run_id(cell)
     key = page.data[cell.run.dataset].evaluation_id(cell.evaluation)
     there = page.store.has_evaluation(run, key)
@@ -34,16 +31,16 @@ def _of_cell(page, cell, positions):
     from patchlesion_nb.crops import ordered_corners
     from patchlesion_nb.store import open_store
 
-    data = page.data[cell.run.dataset]
-    pixels, place = open_store(data.store_folder), np.searchsorted(
-        data.round(cell.fold).test, positions)
+    data, crop_size = page.data[cell.run.dataset], cell.run.crop_size
+    pixels = open_store(data.store_folder)
+    place = np.searchsorted(data.round(cell.fold).test, positions)
     networks = agreement.control_networks(
         page.store.run_folder(page.run_id(cell)), cell.run, cell.evaluation,
         len(data.table.classes))
-    asked = cell.run, cell.evaluation, data.table, pixels, positions
-    corners = ordered_corners(pixels.size, cell.evaluation.crop_count, cell.run.crop_size)
-    prior = agreement.centre_prior(pixels.size, corners, cell.run.crop_size)
-    untrained = {source: agreement.recorded_pass(networks[source], *asked)[1][BLOCK]
+    corners = ordered_corners(pixels.size, cell.evaluation.crop_count, crop_size)
+    prior = agreement.centre_prior(pixels.size, corners, crop_size)
+    untrained = {source: agreement.recorded_pass(networks[source], cell.run, cell.evaluation,
+                                                 data.table, pixels, positions)[1][BLOCK]
                  for source in ("untrained block", "untrained")}
     return {"trained": read_attention(evaluation_of(page, cell))[BLOCK][place], **untrained,
             "centre prior": np.tile(prior, (len(positions), 1))}
@@ -59,30 +56,23 @@ def weight_sources(
     return {source: np.stack([fold[source] for fold in folds]) for source in folds[0]}
 
 # %% ../nbs/45_crop_weights.ipynb #75f7c40c
-def _lesion_crops(page, cell, positions):
-    "Where the lesions lie in the crops of some images"
-    from patchlesion_nb.crops import ordered_corners
-
-    data, size = page.data[cell.run.dataset], page.profile.image_size
-    corners = ordered_corners(size, cell.evaluation.crop_count, cell.run.crop_size)
-    ids = data.table.images["image_id"][positions]
-    masks = agreement.read_masks(data.folder, ids, size)
-    return agreement.lesion_crops(masks, corners, cell.run.crop_size)
-
-
 def agreement_of(
     page: Page,
     cells: list,  # as for `weight_sources`; may be empty
     compared: int = 1000,  # test images to compare at most, drawn at random
 ) -> pd.DataFrame | None:  # of `agreement.agreement`; None without runs or without masks
     "How the weights of one network agree with the lesion masks, beside those of the controls"
+    from patchlesion_nb.crops import ordered_corners
+
     if not cells or not agreement.has_masks(page.data[cells[0].run.dataset].folder):
         return None
-    data = page.data[cells[0].run.dataset]
-    test = data.round(cells[0].fold).test
-    chosen = np.random.default_rng(0).choice(test, min(compared, len(test)), replace=False)
-    positions = np.sort(chosen)
-    return agreement.agreement(
-        cells[0].network, weight_sources(page, cells, positions),
-        _lesion_crops(page, cells[0], positions), data.table.images["lesion_id"][positions],
-        page.profile.bootstrap_draws)
+    cell, size = cells[0], page.profile.image_size
+    data, crop_size = page.data[cell.run.dataset], cell.run.crop_size
+    test = data.round(cell.fold).test
+    positions = np.sort(np.random.default_rng(0).choice(test, min(compared, len(test)), False))
+    images = data.table.images.iloc[positions]
+    corners = ordered_corners(size, cell.evaluation.crop_count, crop_size)
+    lesions = agreement.lesion_crops(
+        agreement.read_masks(data.folder, images["image_id"], size), corners, crop_size)
+    return agreement.agreement(cell.network, weight_sources(page, cells, positions), lesions,
+                               images["lesion_id"], page.profile.bootstrap_draws)

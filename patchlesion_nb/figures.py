@@ -9,7 +9,7 @@ __all__ = ['THEME', 'PALETTE', 'OURS', 'PUBLISHED', 'plot_results', 'plot_learni
            'architecture', 'plot_split']
 
 # %% ../nbs/40_figures.ipynb #a6260e6c
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
 from functools import partial
 from textwrap import fill
@@ -68,62 +68,69 @@ def _legend(figure, columns, first=()):
     for panel in figure.axes:
         entries |= dict(zip(*reversed(panel.get_legend_handles_labels())))
     entries = {name: entries[name] for name in (*first, *entries) if name in entries}
-    if entries:
-        figure.legend(entries.values(), entries, loc="outside lower center", ncols=columns,
-                      frameon=False)
+    figure.legend(entries.values(), entries, loc="outside lower center", ncols=columns,
+                  frameon=False)
+
+# %% ../nbs/40_figures.ipynb #fcfcdce6
+_DOT = dict(linestyle="none", capsize=3, elinewidth=1.2, markersize=5)
+
+
+def _lines(panel, names):
+    "A line of the panel for each name, the first on top"
+    panel.set_yticks(range(len(names)), names)
+    panel.set_ylim(len(names) - 0.5, -0.5)
+
+
+def _note(panel, place, text):
+    "Words on a line that has no dot"
+    panel.annotate(text, (0.5, place), xycoords=panel.get_yaxis_transform(), color="0.4",
+                   style="italic", backgroundcolor="white", fontsize="small",
+                   horizontalalignment="center", verticalalignment="center")
+
+
+def _whiskers(table, value):
+    "How far the interval reaches below and above the value [2, n]"
+    return np.stack([table[value] - table["low"], table["high"] - table[value]]).clip(0)
 
 # %% ../nbs/40_figures.ipynb #a93396ff
 _LEGEND = ("measured, mean and std over folds", "measured, one training",
            "95 % interval over lesions", "published")
 
 
-def _series(panel, table, places, columns, style):
-    "One dot with whiskers a row"
-    mean, spread = (table[column].to_numpy(float) for column in columns)
-    panel.errorbar(mean, places, xerr=spread, linestyle="none", capsize=3, elinewidth=1.2,
-                   markersize=5, **style)
-
-
-def _results_panel(panel, table, rows):
-    "The rows of one network"
-    places = np.array([rows.index(row) for row in table["row"]])
-    if {"low", "high"} <= set(table.columns):
-        panel.hlines(places - 0.14, table["low"], table["high"], color=OURS, alpha=0.25,
-                     linewidth=7, label=_LEGEND[2])
-    _series(panel, table, places - 0.14, ("mean", "std"),
-            dict(label=_LEGEND[int(table["std"].isna().all())], marker="o", color=OURS))
+def _results_panel(panel, table, places):
+    "The rows of one network, each at its place"
+    panel.hlines(places - 0.14, table["low"], table["high"], color=OURS, alpha=0.25, linewidth=7,
+                 label=_LEGEND[2])
+    panel.errorbar(table["mean"], places - 0.14, xerr=table["std"], marker="o", color=OURS,
+                   label=_LEGEND[int(table["std"].isna().all())], **_DOT)
     if table["published_mean"].notna().any():
-        _series(panel, table, places + 0.2, ("published_mean", "published_std"),
-                dict(label=_LEGEND[3], marker="D", color=PUBLISHED, markerfacecolor="white"))
+        panel.errorbar(table["published_mean"], places + 0.2, xerr=table["published_std"],
+                       marker="D", color=PUBLISHED, markerfacecolor="white", label=_LEGEND[3],
+                       **_DOT)
     for place in places[table["mean"].isna()]:
-        panel.annotate("no result", (0.5, place - 0.14), xycoords=panel.get_yaxis_transform(),
-                       color="0.4", style="italic", backgroundcolor="white", fontsize="small",
-                       horizontalalignment="center", verticalalignment="center")
+        _note(panel, place - 0.14, "no result")
 
 # %% ../nbs/40_figures.ipynb #0b00a244
-_RESULT_COLUMNS = ("network", "row", "ours", "mean", "std", "published_mean", "published_std")
-
-
 def plot_results(
     summary: pd.DataFrame,  # a row a network and table row, see below; percent
-    metric: str = "MC-sensitivity (%)",  # label of the axis
-    lines: Mapping[str, float] | None = None,  # levels to mark, percent, by their name
+    chance: float,  # MC-sensitivity of guessing, percent
 ) -> Figure:  # a panel a network
-    "The rows of a table, measured beside published"
-    _require(summary, _RESULT_COLUMNS, "plot_results")
+    "The MC-sensitivity of a table's rows, measured beside published"
+    numbers = ("mean", "std", "low", "high", "published_mean", "published_std")
+    _require(summary, ("network", "row", "ours", *numbers), "plot_results")
+    summary = summary.astype(dict.fromkeys(numbers, float))
     own = dict(zip(summary["row"], summary["ours"].astype(bool)))
     networks = list(dict.fromkeys(summary["network"]))
     size = (3.2 + 3 * len(networks), 1.5 + 0.42 * len(own))
     with _drawing(1, len(networks), size, sharex=True, sharey=True) as (figure, axes):
         for panel, network in zip(axes[0], networks):
-            _results_panel(panel, summary[summary["network"] == network], list(own))
-            for style, (name, value) in zip((":", "--", "-."), (lines or {}).items()):
-                panel.axvline(value, color=PALETTE[3], linestyle=style, label=name)
-            panel.set(title=network, xlabel=metric)
+            table = summary[summary["network"] == network]
+            _results_panel(panel, table, np.array([list(own).index(row) for row in table["row"]]))
+            panel.axvline(chance, color=PALETTE[3], linestyle=":",
+                          label="chance and majority class")
+            panel.set(title=network, xlabel="MC-sensitivity (%)")
             panel.grid(axis="y", visible=False)
-        labels = [f"{row} (ours)" if ours else row for row, ours in own.items()]
-        axes[0, 0].set_yticks(range(len(own)), labels)
-        axes[0, 0].set_ylim(len(own) - 0.5, -0.5)
+        _lines(axes[0, 0], [f"{row} (ours)" if ours else row for row, ours in own.items()])
         _legend(figure, 4 if len(networks) > 1 else 2, first=_LEGEND)
     return figure
 
@@ -135,33 +142,24 @@ _MEASURES = {
 _DASHES = ("-", "--", ":", "-.")
 
 
+def _style(number):
+    "Colour and kind of one of several lines"
+    return dict(color=PALETTE[number % len(PALETTE)], linestyle=_DASHES[number % 4])
+
+
 def _curves(panel, table, measure, folds):
     "One line a run"
     for _, run in table.dropna(subset=[measure]).groupby("run", sort=False):
         number = folds.index(run["fold"].iloc[0])
         panel.plot(run["epoch"], run[measure], label=f"fold {folds[number]}", linewidth=1.4,
-                   color=PALETTE[number % len(PALETTE)], linestyle=_DASHES[number % 4],
-                   marker="." if len(run) < 15 else "")
+                   marker="." if len(run) < 15 else "", **_style(number))
 
-# %% ../nbs/40_figures.ipynb #dc7bc779
-def _label_curves(axes, row_names, history, measures):
-    "Titles above the loss, names of measures at the left, equal limits for equal measures"
-    for place, panel in np.ndenumerate(axes):
-        below = place[0] % len(measures)
-        measure, last = measures[below], below == len(measures) - 1
-        values = history[measure].dropna()
-        margin = 0.05 * (np.ptp(values) or 1) if len(values) else 1
-        if len(values):
-            panel.set_ylim(values.min() - margin, values.max() + margin)
-        panel.set_ylabel(_MEASURES[measure] if place[1] == 0 else "")
-        panel.set_xlabel("Epoch" if last else "")
-        panel.tick_params(labelleft=place[1] == 0, labelbottom=last)
-        panel.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-        number = place[0] // len(measures) * axes.shape[1] + place[1]
-        if number >= len(row_names):
-            panel.set_visible(False)
-        elif below == 0:
-            panel.set_title(fill(row_names[number], 22), fontsize="medium")
+
+def _limits(values):
+    "Limits of an axis for all that is drawn along it; None without any value"
+    low, high = values.min(), values.max()
+    margin = 0.05 * ((high - low) or 1)
+    return (low - margin, high + margin) if values.count() else None
 
 # %% ../nbs/40_figures.ipynb #8ef836d5
 def plot_learning_curves(
@@ -169,46 +167,46 @@ def plot_learning_curves(
 ) -> Figure:  # two panels a row of the table, one without scores; at most five side by side
     "Training loss and validation MC-sensitivity over the epochs, for each row of a table"
     _require(history, ("run", "row", "fold", "epoch", *_MEASURES), "plot_learning_curves")
-    row_names = list(dict.fromkeys(history["row"]))
-    folds = sorted(set(history["fold"]))
-    columns = min(len(row_names), 5)
-    blocks = -(-len(row_names) // columns)
+    rows, folds = list(dict.fromkeys(history["row"])), sorted(set(history["fold"]))
     measures = [name for name in _MEASURES if name == "training_loss" or history[name].count()]
-    size = (1.2 + 2.1 * columns, 0.6 + 1.6 * len(measures) * blocks)
-    with _drawing(len(measures) * blocks, columns, size, sharex=True) as (figure, axes):
-        for number, row in enumerate(row_names):
-            block, column = divmod(number, columns)
-            for below, measure in enumerate(measures):
-                panel = axes[len(measures) * block + below, column]
+    columns = min(len(rows), 5)
+    lines = len(measures) * -(-len(rows) // columns)
+    size = (1.2 + 2.1 * columns, 0.6 + 1.6 * lines)
+    with _drawing(lines, columns, size, sharex=True) as (figure, axes):
+        for (line, column), panel in np.ndenumerate(axes):
+            block, below = divmod(line, len(measures))
+            number, measure = block * columns + column, measures[below]
+            last = below == len(measures) - 1
+            panel.set(xlabel="Epoch" if last else "", ylim=_limits(history[measure]),
+                      ylabel="" if column else _MEASURES[measure])
+            panel.tick_params(labelleft=not column, labelbottom=last)
+            panel.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+            panel.set_visible(number < len(rows))
+            for row in rows[number:number + 1]:
                 _curves(panel, history[history["row"] == row], measure, folds)
-        _label_curves(axes, row_names, history, measures)
+                panel.set_title("" if below else fill(row, 22), fontsize="medium")
         _legend(figure, columns=len(folds))
     return figure
 
 # %% ../nbs/40_figures.ipynb #acad2c56
-def _row_shares(matrix, classes):
-    "Percent of each row [C, C], refused where the matrix does not fit the classes"
-    matrix = np.asarray(matrix)
-    if matrix.shape != (len(classes), len(classes)) or (matrix < 0).any():
-        raise ValueError(f"matrix of shape {matrix.shape} for {len(classes)} classes: expected "
-                         "counts [classes, classes].")
-    return 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-
-
 def plot_confusion(
     matrix: np.ndarray,  # int [C, C], images by true (row) and predicted class
     classes: Sequence[str],  # names of the C classes, in order
 ) -> Figure:  # one panel
     "A confusion matrix: colour is the share of the true class, the number is of images"
-    shares = _row_shares(matrix, classes)
-    cells = [[f"{count:,}\n{share:.0f} %" for count, share in zip(*row)]
-             for row in zip(np.asarray(matrix), shares)]
-    true = [f"{name} ({count:,})" for name, count in zip(classes, np.sum(matrix, axis=1))]
+    matrix = np.asarray(matrix)
+    if matrix.shape != (len(classes), len(classes)) or (matrix < 0).any():
+        raise ValueError(f"matrix of shape {matrix.shape} for {len(classes)} classes: expected "
+                         "counts [classes, classes].")
+    totals = matrix.sum(axis=1, keepdims=True)
+    shares = 100 * matrix / totals.clip(1)
+    cells = np.vectorize("{:,}\n{:.0f} %".format)(matrix, shares)
     side = 0.76 * len(classes)
     with _drawing(1, 1, (side + 2.9, side + 1.2)) as (figure, axes):
-        sns.heatmap(shares, annot=np.array(cells), fmt="", vmin=0, vmax=100, cmap="Blues",
-                    square=True, linewidths=1, xticklabels=classes, yticklabels=true,
-                    annot_kws={"fontsize": "small"}, ax=axes[0, 0],
+        sns.heatmap(shares, annot=cells, fmt="", vmin=0, vmax=100, cmap="Blues", square=True,
+                    linewidths=1, annot_kws={"fontsize": "small"}, ax=axes[0, 0],
+                    xticklabels=classes, yticklabels=[f"{name} ({count:,})" for name, count
+                                                      in zip(classes, totals[:, 0])],
                     cbar_kws={"label": "Share of the true class (%)", "shrink": 0.8})
         axes[0, 0].set(xlabel="Predicted class", ylabel="True class (images)")
         axes[0, 0].tick_params(axis="y", rotation=0)
@@ -225,6 +223,28 @@ def _picture(image):
                          "uint8, or numbers in [0, 1].")
     return image
 
+
+@contextmanager
+def _album(images, titles, columns, width, wrap, beside=0):
+    "Images side by side, each so many inches wide, with their titles: the figure and its axes"
+    if not len(images) or len(images) != len(titles):
+        raise ValueError(f"{len(images)} images and {len(titles)} titles: expected one title an "
+                         "image, and at least one.")
+    pictures = [_picture(image) for image in images]
+    titles = [fill(title, wrap) for title in titles]
+    columns = min(columns, len(pictures))
+    rows = -(-len(pictures) // columns)
+    height = max(width * picture.shape[0] / picture.shape[1] for picture in pictures)
+    height += 0.2 + 0.17 * max(title.count("\n") + 1 for title in titles)
+    size = ((width + 0.05) * columns + beside, height * rows)
+    with _drawing(rows, columns, size) as (figure, axes):
+        for panel in axes.flat:
+            panel.set_axis_off()
+        for panel, picture, title in zip(axes.flat, pictures, titles):
+            panel.imshow(picture)
+            panel.set_title(title, fontsize="small")
+        yield figure, axes
+
 # %% ../nbs/40_figures.ipynb #b650a943
 def plot_examples(
     images: Sequence[np.ndarray],  # each [H, W, 3], uint8 or float in [0, 1]
@@ -232,35 +252,18 @@ def plot_examples(
     columns: int = 7,  # images side by side, at least 1
 ) -> Figure:  # a panel an image
     "Images side by side with their titles"
-    if not len(images) or len(images) != len(titles):
-        raise ValueError(f"{len(images)} images and {len(titles)} titles: expected one title an "
-                         "image, and at least one.")
-    pictures = [_picture(image) for image in images]
-    titles = [fill(title, 16) for title in titles]
-    columns = min(columns, len(pictures))
-    rows = -(-len(pictures) // columns)
-    height = max(1.5 * picture.shape[0] / picture.shape[1] for picture in pictures)
-    height += 0.2 + 0.17 * max(title.count("\n") + 1 for title in titles)
-    with _drawing(rows, columns, (1.55 * columns, height * rows)) as (figure, axes):
-        for panel in axes.flat:
-            panel.set_axis_off()
-        for panel, picture, title in zip(axes.flat, pictures, titles):
-            panel.imshow(picture)
-            panel.set_title(title, fontsize="small")
-    return figure
+    with _album(images, titles, columns, 1.5, 16) as (figure, _):
+        return figure
 
 # %% ../nbs/40_figures.ipynb #2e3cb56a
-def _check_crops(picture, corners, crop_size, weights):
-    "Corners [N, 2] as integers, refused where a crop leaves the image or a weight is missing"
+def _check_crops(picture, corners, crop_size):
+    "Corners [N, 2] as integers, refused where a crop leaves the image"
     corners = np.asarray(corners, dtype=int)
     if corners.ndim != 2 or corners.shape[1] != 2:
         raise ValueError(f"corners of shape {corners.shape}: expected [crops, 2], top and left.")
     if corners.min() < 0 or (corners + crop_size > picture.shape[:2]).any():
         raise ValueError(f"crops of {crop_size} pixels at {corners.tolist()} leave the image of "
                          f"{picture.shape[0]}x{picture.shape[1]} (height x width).")
-    if weights is not None and np.shape(weights) != (len(corners),):
-        raise ValueError(f"weights of shape {np.shape(weights)}: expected ({len(corners)},), one "
-                         "a crop.")
     return corners
 
 # %% ../nbs/40_figures.ipynb #5a5aacde
@@ -270,69 +273,31 @@ def _insets(corners, crop_size):
     return (0.5 + (ranks[0] + ranks[1]) % 3) * 0.018 * crop_size
 
 
-def _draw_crop(panel, corner, inset, crop_size, colour, text):
-    "One border with a label in its upper left corner"
+def _draw_crop(panel, corner, inset, crop_size, colour, text, size):
+    "One border with a label in its upper left corner, as large as the size in points"
     top, left = corner + inset - 0.5
     side = crop_size - 2 * inset
-    panel.add_patch(Rectangle((left, top), side, side, fill=False, edgecolor=colour, linewidth=2,
-                              path_effects=[withStroke(linewidth=3.5, foreground="black")]))
+    outline = withStroke(linewidth=0.38 * size, foreground="black")
+    panel.add_patch(Rectangle((left, top), side, side, fill=False, edgecolor=colour,
+                              linewidth=0.23 * size, path_effects=[outline]))
     bright = np.dot(colour[:3], (0.299, 0.587, 0.114)) > 0.5
-    panel.text(left + 0.06 * side, top + 0.06 * side, text, fontsize="small", weight="bold",
+    panel.text(left + 0.05 * side, top + 0.05 * side, text, fontsize=size,
                color="black" if bright else "white", verticalalignment="top",
-               bbox=dict(boxstyle="round,pad=0.2", facecolor=colour, edgecolor="black"))
-
-# %% ../nbs/40_figures.ipynb #30ca7bcc
-def _crop_labels(count, weights):
-    "Number, colour and text of each crop in the order of drawing, and the scale of the colours"
-    if weights is None:
-        return [(crop, PALETTE[crop % len(PALETTE)], crop + 1) for crop in range(count)], None
-    scale = ScalarMappable(Normalize(np.min(weights), np.max(weights)), "plasma")
-    colours, order = scale.to_rgba(weights), np.argsort(weights, kind="stable")
-    return [(crop, colours[crop], f"{weights[crop]:.2f}") for crop in order], scale
+               bbox=dict(boxstyle="round,pad=0.15", facecolor=colour, edgecolor="none"))
 
 # %% ../nbs/40_figures.ipynb #3abcbab6
 def plot_crops(
     image: np.ndarray,  # [H, W, 3], uint8 or float in [0, 1]
     corners: np.ndarray,  # int [N, 2], top and left of each crop, pixels
     crop_size: int,  # side of a crop, pixels
-    weights: np.ndarray | None = None,  # float [N], attention weight of each crop
-) -> Figure:  # one panel, and a colour bar for weights
-    "The borders of an image's crops, numbered, or coloured by their attention weights"
-    picture = _picture(image)
-    corners = _check_crops(picture, corners, crop_size, weights)
-    insets = _insets(corners, crop_size)
-    labels, scale = _crop_labels(len(corners), weights)
-    size = (6 if weights is None else 7, 6 * picture.shape[0] / picture.shape[1])
-    with _drawing(1, 1, size) as (figure, axes):
-        axes[0, 0].imshow(picture)
-        axes[0, 0].set_axis_off()
-        for crop, colour, text in labels:
-            _draw_crop(axes[0, 0], corners[crop], insets[crop], crop_size, colour, text)
-        if scale is not None:
-            figure.colorbar(scale, ax=axes[0, 0], label="Attention weight", shrink=0.95)
+) -> Figure:  # one panel
+    "The borders of an image's crops, numbered"
+    corners = _check_crops(_picture(image), corners, crop_size)
+    with _album([image], [""], 1, 6, 1) as (figure, axes):
+        for crop, (corner, inset) in enumerate(zip(corners, _insets(corners, crop_size))):
+            _draw_crop(axes[0, 0], corner, inset, crop_size, PALETTE[crop % len(PALETTE)],
+                       crop + 1, 9)
     return figure
-
-# %% ../nbs/40_figures.ipynb #d1927702
-def _small_crop(panel, corner, inset, crop_size, colour, weight):
-    "A border in a small panel, its weight in the middle of its upper edge"
-    top, left = corner + inset - 0.5
-    side = crop_size - 2 * inset
-    panel.add_patch(Rectangle((left, top), side, side, fill=False, edgecolor=colour, linewidth=1.6,
-                              path_effects=[withStroke(linewidth=2.6, foreground="black")]))
-    bright = np.dot(colour[:3], (0.299, 0.587, 0.114)) > 0.5
-    panel.text(left + 0.05 * side, top + 0.05 * side, f"{weight:.2f}", fontsize=6.5,
-               color="black" if bright else "white", verticalalignment="top",
-               bbox=dict(boxstyle="round,pad=0.12", facecolor=colour, edgecolor="none"))
-
-
-def _weights_panel(panel, picture, corners, crop_size, weights, scale):
-    "One image with its coloured borders, the highest weight on top"
-    corners = _check_crops(picture, corners, crop_size, weights)
-    insets = _insets(corners, crop_size)
-    panel.imshow(picture)
-    for crop in np.argsort(weights, kind="stable"):
-        _small_crop(panel, corners[crop], insets[crop], crop_size,
-                    scale.to_rgba(weights[crop]), weights[crop])
 
 # %% ../nbs/40_figures.ipynb #f85f0f56
 def plot_crop_weights(
@@ -341,56 +306,45 @@ def plot_crop_weights(
     crop_size: int,  # side of a crop, pixels
     weights: np.ndarray,  # float [images, N], attention weight of each crop
     titles: Sequence[str],  # one an image
-    columns: int = 4,  # images side by side, at least 1
-) -> Figure:  # a panel an image, and one colour bar
+) -> Figure:  # a panel an image, at most four side by side, and one colour bar
     "Images whose crop borders are coloured by attention weight, on a common scale"
-    if not len(images) or not len(images) == len(weights) == len(titles):
-        raise ValueError(f"{len(images)} images, {len(weights)} rows of weights, {len(titles)} "
-                         "titles: expected one of each an image, and at least one image.")
-    pictures, weights = [_picture(image) for image in images], np.asarray(weights, float)
+    weights = np.asarray(weights, float)
+    if weights.shape != (len(images), len(corners)):
+        raise ValueError(f"weights of shape {weights.shape}: expected one of each image and crop, "
+                         f"({len(images)}, {len(corners)}).")
     scale = ScalarMappable(Normalize(weights.min(), weights.max()), "plasma")
-    columns = min(columns, len(pictures))
-    rows = -(-len(pictures) // columns)
-    height = 2.3 * max(picture.shape[0] / picture.shape[1] for picture in pictures) + 0.35
-    with _drawing(rows, columns, (2.35 * columns + 0.8, height * rows)) as (figure, axes):
-        for panel in axes.flat:
-            panel.set_axis_off()
-        for panel, picture, values, title in zip(axes.flat, pictures, weights, titles):
-            _weights_panel(panel, picture, corners, crop_size, values, scale)
-            panel.set_title(fill(title, 32), fontsize="small")
+    with _album(images, titles, 4, 2.3, 32, beside=0.8) as (figure, axes):
+        for panel, image, values in zip(axes.flat, images, weights):
+            corners = _check_crops(image, corners, crop_size)
+            insets = _insets(corners, crop_size)
+            for crop in np.argsort(values, kind="stable"):
+                _draw_crop(panel, corners[crop], insets[crop], crop_size,
+                           scale.to_rgba(values[crop]), f"{values[crop]:.2f}", 6.5)
         figure.colorbar(scale, ax=axes, label="Attention weight", shrink=0.9, aspect=30)
     return figure
 
-# %% ../nbs/40_figures.ipynb #4fd96e86
-def _sides(count):
-    "Offsets for several marks on one line, and a marker for each"
-    return np.linspace(-0.24, 0.24, count) if count > 1 else np.zeros(1), "osD^v<>PX*"
-
-
-def _intervals(panel, table, places, style):
-    "Dots with asymmetric whiskers from low to high"
-    low, value, high = (table[name].to_numpy(float) for name in ("low", "value", "high"))
-    ends = np.stack([value - low, high - value]).clip(0)
-    panel.errorbar(value, places, xerr=ends, linestyle="none", capsize=3, elinewidth=1.3,
-                   markersize=5, **style)
-
 # %% ../nbs/40_figures.ipynb #911579f6
+_MARKS = "osD^v<>PX*"
+
+
 def _measure_panel(panel, table, sources, networks):
     "One measure: a line a source, a mark a network"
-    offsets, markers = _sides(len(networks))
-    for number, network in enumerate(networks):
+    offsets = np.linspace(-0.24, 0.24, len(networks)) * (len(networks) > 1)
+    for number, (network, offset) in enumerate(zip(networks, offsets)):
         part = table[table["network"] == network]
         places = np.array([sources.index(source) for source in part["source"]])
-        style = dict(marker=markers[number % 10], color=PALETTE[number % len(PALETTE)])
-        _intervals(panel, part, places + offsets[number], style | dict(label=network))
-    empty = table.groupby("source")["value"].apply(lambda values: values.isna().all())
-    for source in empty.index[empty]:
-        panel.annotate("constant", (0.5, sources.index(source)), fontsize="small", color="0.4",
-                       xycoords=panel.get_yaxis_transform(), style="italic",
-                       horizontalalignment="center", verticalalignment="center")
-    panel.set_title(fill(MEASURES.get(table["measure"].iloc[0], table["measure"].iloc[0]), 24),
-                    fontsize="medium")
+        panel.errorbar(part["value"], places + offset, xerr=_whiskers(part, "value"),
+                       marker=_MARKS[number % 10], color=PALETTE[number % len(PALETTE)],
+                       label=network, **_DOT)
+    counts = table.groupby("source")["value"].count()
+    for source in counts.index[counts == 0]:
+        _note(panel, sources.index(source), "constant")
+    measure = table["measure"].iloc[0]
+    if "correlation" in measure:
+        panel.axvline(0, color="0.35", linewidth=1)
+    panel.set_title(fill(MEASURES.get(measure, measure), 24), fontsize="medium")
     panel.grid(axis="y", visible=False)
+    panel.xaxis.set_major_locator(MaxNLocator(4))
 
 # %% ../nbs/40_figures.ipynb #368b6ec4
 def plot_agreement(
@@ -405,11 +359,7 @@ def plot_agreement(
     with _drawing(1, len(measures), size, sharey=True) as (figure, axes):
         for panel, measure in zip(axes[0], measures):
             _measure_panel(panel, table[table["measure"] == measure], sources, networks)
-            if "correlation" in measure:
-                panel.axvline(0, color="0.35", linewidth=1)
-            panel.xaxis.set_major_locator(MaxNLocator(4))
-        axes[0, 0].set_yticks(range(len(sources)), sources)
-        axes[0, 0].set_ylim(len(sources) - 0.5, -0.5)
+        _lines(axes[0, 0], sources)
         _legend(figure, columns=len(networks))
     return figure
 
@@ -420,13 +370,10 @@ def _dropout_panel(panel, table, counts):
     step = 0.025 * (np.ptp(grid) or 1)
     for number, crops in enumerate(counts):
         part = table[table["crops"] == crops].sort_values("patch_dropout")
-        ends = np.stack([part["mean"] - part["low"], part["high"] - part["mean"]]).clip(0)
         place = part["patch_dropout"] + step * (number - (len(counts) - 1) / 2)
-        panel.errorbar(place, part["mean"], yerr=ends, label=f"{crops} crops", capsize=3,
-                       color=PALETTE[number % len(PALETTE)], marker=_sides(1)[1][number % 10],
-                       linestyle=_DASHES[number % 4], linewidth=1.5, elinewidth=1)
-        ringed = part["stands_out"].to_numpy(bool) if "stands_out" in part else []
-        if any(ringed):
+        panel.errorbar(place, part["mean"], yerr=_whiskers(part, "mean"), label=f"{crops} crops",
+                       marker=_MARKS[number % 10], capsize=3, elinewidth=1, **_style(number))
+        if any(ringed := part["stands_out"].to_numpy(bool)):
             panel.plot(place[ringed], part["mean"][ringed], linestyle="none", marker="o",
                        markersize=14, markerfacecolor="none", color="0.2",
                        label="stands out from its neighbours")
@@ -434,10 +381,10 @@ def _dropout_panel(panel, table, counts):
 
 # %% ../nbs/40_figures.ipynb #6b72cd18
 def plot_patch_dropout(
-    table: pd.DataFrame,  # network, crops, patch_dropout, mean, low, high; may have stands_out
+    table: pd.DataFrame,  # network, crops, patch_dropout, mean, low, high, stands_out
 ) -> Figure:  # a panel a network
     "MC-sensitivity over patch dropout for each number of crops"
-    _require(table, ("network", "crops", "patch_dropout", "mean", "low", "high"),
+    _require(table, ("network", "crops", "patch_dropout", "mean", "low", "high", "stands_out"),
              "plot_patch_dropout")
     networks, counts = list(dict.fromkeys(table["network"])), sorted(set(table["crops"]))
     with _drawing(1, len(networks), (2 + 4.2 * len(networks), 4), sharey=True) as (figure, axes):
@@ -458,13 +405,15 @@ def _forest_panel(panel, table, names):
             panel.hlines(places - 0.1, table[f"{kind}low"], table[f"{kind}high"], color=OURS,
                          linewidth=width, label=label)
     sure = table["decided"].to_numpy(bool)
-    for chosen, face, label in ((sure, OURS, "decided"), (~sure, "white", "undecided")):
+    dots = {"decided": (sure, "difference", -0.1, dict(marker="o", markersize=7, color=OURS)),
+            "undecided": (~sure, "difference", -0.1, dict(
+                marker="o", markersize=7, color=OURS, markerfacecolor="white")),
+            "published": (table["published"].notna().to_numpy(), "published", 0.2, dict(
+                marker="D", markersize=5, color=PUBLISHED, markerfacecolor="white"))}
+    for label, (chosen, column, offset, style) in dots.items():
         if any(chosen):
-            panel.plot(table["difference"][chosen], places[chosen] - 0.1, linestyle="none",
-                       marker="o", markersize=7, color=OURS, markerfacecolor=face, label=label)
-    if "published" in table and table["published"].notna().any():
-        panel.plot(table["published"], places + 0.2, linestyle="none", marker="D", markersize=5,
-                   color=PUBLISHED, markerfacecolor="white", label="published")
+            panel.plot(table[column][chosen], places[chosen] + offset, linestyle="none",
+                       label=label, **style)
     panel.axvline(0, color="0.35", linewidth=1)
     panel.grid(axis="y", visible=False)
 
@@ -476,106 +425,88 @@ def plot_differences(
     "Differences with both intervals, one a line"
     _require(table, ("name", "difference", "low", "high"), "plot_differences")
     both = ("retrained_low", "retrained_high")
-    table = pd.DataFrame(dict.fromkeys(both, np.nan) | {"group": ""}, table.index).assign(**table)
+    absent = dict.fromkeys((*both, "published"), np.nan) | {"group": "", "decided": True}
+    table = pd.DataFrame(absent, table.index).assign(**table)
     excluded = ((table[low] > 0) | (table[high] < 0) for low, high in (("low", "high"), both))
-    table["decided"] = np.logical_and(*excluded) & table.get("decided", True)
+    table["decided"] = np.logical_and(*excluded) & table["decided"]
     names, groups = (list(dict.fromkeys(table[column])) for column in ("name", "group"))
     size = (3.4 + 2.8 * len(groups), 1.5 + 0.36 * len(names))
     with _drawing(1, len(groups), size, sharex=True, sharey=True) as (figure, axes):
         for panel, group in zip(axes[0], groups):
             _forest_panel(panel, table[table["group"] == group], names)
-            panel.set_title(group)
-            panel.set_xlabel(fill(label, 44))
-        axes[0, 0].set_yticks(range(len(names)), [fill(str(name), 44) for name in names])
-        axes[0, 0].set_ylim(len(names) - 0.5, -0.5)
+            panel.set(title=group, xlabel=fill(label, 44))
+        _lines(axes[0, 0], [fill(str(name), 44) for name in names])
         _legend(figure, columns=2)
     return figure
 
 # %% ../nbs/40_figures.ipynb #67da6689
-def _label_grid(axes, count, across, up):
-    "Labels at the left and lower edge of a grid of panels, the unused of which are hidden"
-    for number, panel in enumerate(axes.flat):
-        lowest = number + axes.shape[1] >= count
-        panel.set_visible(number < count)
-        panel.set(xlabel=across if lowest else "", ylabel="" if number % axes.shape[1] else up)
-        panel.tick_params(labelbottom=lowest)
+def _percent_panels(table, draw, across, up, entries):
+    "A square panel a row of a table, at most four side by side, both axes in percent"
+    names = list(dict.fromkeys(table["row"]))
+    columns = min(4, len(names))
+    lines = -(-len(names) // columns)
+    size = (1.2 + 2.2 * columns, 0.9 + 2.4 * lines)
+    with _drawing(lines, columns, size, sharex=True, sharey=True) as (figure, axes):
+        for number, panel in enumerate(axes.flat):
+            lowest = number + columns >= len(names)
+            panel.set(xlim=(-2, 103), ylim=(-2, 103), aspect="equal",
+                      xlabel=across if lowest else "", ylabel="" if number % columns else up)
+            panel.tick_params(labelbottom=lowest)
+            panel.set_visible(number < len(names))
+            for name in names[number:number + 1]:
+                draw(panel, table[table["row"] == name])
+                panel.set_title(fill(name, 24), fontsize="medium")
+        _legend(figure, columns=min(entries, columns))
+    return figure
 
 # %% ../nbs/40_figures.ipynb #584d6419
 def plot_reliability(
     table: pd.DataFrame,  # row, confidence and accuracy in percent, images; a line a bin
-    columns: int = 4,  # panels side by side, at least 1
 ) -> Figure:  # a panel a row
     "How sure a network is, and how often it is right"
+    def draw(panel, bins):
+        part = bins[bins["images"] > 0]
+        panel.plot([0, 100], [0, 100], color=PUBLISHED, linestyle="--", label="calibrated")
+        panel.plot(part["confidence"], part["accuracy"], color=OURS, linewidth=1)
+        panel.scatter(part["confidence"], part["accuracy"], color=OURS, edgecolor="white",
+                      s=12 + 160 * part["images"] / part["images"].max(), zorder=3,
+                      label="images of one bin; area: their number")
+
     _require(table, ("row", "confidence", "accuracy", "images"), "plot_reliability")
-    names = list(dict.fromkeys(table["row"]))
-    columns = min(columns, len(names))
-    lines = -(-len(names) // columns)
-    size = (1.2 + 2.2 * columns, 0.9 + 2.4 * lines)
-    with _drawing(lines, columns, size, sharex=True, sharey=True) as (figure, axes):
-        for panel, name in zip(axes.flat, names):
-            part = table[(table["row"] == name) & (table["images"] > 0)]
-            panel.plot([0, 100], [0, 100], color=PUBLISHED, linestyle="--", label="calibrated")
-            panel.plot(part["confidence"], part["accuracy"], color=OURS, linewidth=1)
-            panel.scatter(part["confidence"], part["accuracy"], color=OURS, edgecolor="white",
-                          s=12 + 160 * part["images"] / part["images"].max(), zorder=3,
-                          label="images of one bin; area: their number")
-            panel.set(xlim=(0, 103), ylim=(0, 103), aspect="equal")
-            panel.set_title(fill(name, 24), fontsize="medium")
-        _label_grid(axes, len(names), "Confidence (%)", "Accuracy (%)")
-        _legend(figure, columns=2 if columns > 1 else 1)
-    return figure
+    return _percent_panels(table, draw, "Confidence (%)", "Accuracy (%)", 2)
 
 # %% ../nbs/40_figures.ipynb #fa0167a2
 def plot_roc(
     table: pd.DataFrame,  # row, fold, false_alarms and sensitivity in percent: points of curves
-    specificity: float | None = 90,  # percent, marked by a line; None: no mark
-    columns: int = 4,  # panels side by side, at least 1
 ) -> Figure:  # a panel a row, a curve a fold
     "Sensitivity over false alarms"
-    _require(table, ("row", "fold", "false_alarms", "sensitivity"), "plot_roc")
-    names, folds = list(dict.fromkeys(table["row"])), sorted(set(table["fold"]))
-    columns = min(columns, len(names))
-    lines = -(-len(names) // columns)
-    size = (1.2 + 2.2 * columns, 0.9 + 2.4 * lines)
-    with _drawing(lines, columns, size, sharex=True, sharey=True) as (figure, axes):
-        for panel, name in zip(axes.flat, names):
-            _roc_panel(panel, table[table["row"] == name], folds, specificity)
-            panel.set_title(fill(name, 24), fontsize="medium")
-        _label_grid(axes, len(names), "False alarms (%)", "Sensitivity (%)")
-        _legend(figure, columns=min(len(folds) + 2, columns + 1))
-    return figure
+    def draw(panel, curves):
+        panel.plot([0, 100], [0, 100], color="0.6", linestyle=":", label="chance")
+        for number, fold in enumerate(folds):
+            curve = curves[curves["fold"] == fold]
+            panel.plot(curve["false_alarms"], curve["sensitivity"], label=f"fold {fold}",
+                       linewidth=1.4, drawstyle="steps-post", **_style(number))
+        panel.axvline(10, color=PUBLISHED, linewidth=1, label="specificity 90 %")
 
-# %% ../nbs/40_figures.ipynb #0307a836
-def _roc_panel(panel, table, folds, specificity):
-    "The curves of one row of a table"
-    panel.plot([0, 100], [0, 100], color="0.6", linestyle=":", label="chance")
-    for number, fold in enumerate(folds):
-        curve = table[table["fold"] == fold]
-        panel.plot(curve["false_alarms"], curve["sensitivity"], label=f"fold {fold}",
-                   color=PALETTE[number % len(PALETTE)], linestyle=_DASHES[number % 4],
-                   linewidth=1.4, drawstyle="steps-post")
-    if specificity is not None:
-        panel.axvline(100 - specificity, color=PUBLISHED, linewidth=1,
-                      label=f"specificity {specificity:g} %")
-    panel.set(xlim=(-2, 102), ylim=(-2, 102), aspect="equal")
+    _require(table, ("row", "fold", "false_alarms", "sensitivity"), "plot_roc")
+    folds = sorted(set(table["fold"]))
+    return _percent_panels(table, draw, "False alarms (%)", "Sensitivity (%)", len(folds) + 2)
 
 # %% ../nbs/40_figures.ipynb #508ddcc3
-_COSTS = {"gflops": "Operations (GFLOP)", "milliseconds": "Time (ms)"}
-
-
 def plot_cost(
     table: pd.DataFrame,  # network, method, crops, gflops, milliseconds: for one image
 ) -> Figure:  # two panels: operations, time
     "What an image costs, by the number of its crops"
-    _require(table, ("network", "method", "crops", *_COSTS), "plot_cost")
+    measures = {"gflops": "Operations (GFLOP)", "milliseconds": "Time (ms)"}
+    _require(table, ("network", "method", "crops", *measures), "plot_cost")
     networks, methods = (list(dict.fromkeys(table[name])) for name in ("network", "method"))
     with _drawing(1, 2, (8.5, 3.6 + 0.2 * len(networks))) as (figure, axes):
-        for panel, (measure, label) in zip(axes[0], _COSTS.items()):
+        for panel, (measure, label) in zip(axes[0], measures.items()):
             for (network, method), part in table.groupby(["network", "method"], sort=False):
                 style, colour = methods.index(method), networks.index(network)
                 panel.plot(part["crops"], part[measure], label=f"{network}, {method}",
                            color=PALETTE[colour % len(PALETTE)], linestyle=_DASHES[style % 4],
-                           marker="osD^v"[style % 5], markersize=5, markerfacecolor="white")
+                           marker=_MARKS[style % 10], markersize=5, markerfacecolor="white")
             panel.set(xlabel="Crops", ylabel=label, xticks=sorted(set(table["crops"])))
             panel.set_ylim(bottom=0)
         _legend(figure, columns=2)
@@ -584,23 +515,21 @@ def plot_cost(
 # %% ../nbs/40_figures.ipynb #0df23eb8
 def _first_tensor(values):
     "The first tensor of a module's input or output"
-    while isinstance(values, (tuple, list)):
-        values = values[0] if len(values) else None
-    return values
+    return _first_tensor(values[0]) if isinstance(values, (tuple, list)) else values
 
 
 def _watched_shapes(network, shape):
     "Input and output shape of every module, in the order in which they finish"
     import torch
 
-    seen, hooks = {}, []
+    seen = {}
 
     def watch(name, module, inputs, output):
         pair = (tuple(_first_tensor(values).shape) for values in (inputs, output))
         seen.setdefault(name, (type(module).__name__, *pair))
 
-    for name, module in network.named_modules():
-        hooks.append(module.register_forward_hook(partial(watch, name)))
+    hooks = [module.register_forward_hook(partial(watch, name))
+             for name, module in network.named_modules()]
     with torch.no_grad():
         network(torch.empty(shape, device="meta"))
     for hook in hooks:
@@ -633,21 +562,16 @@ _KINDS = {"data": "white", "dropout": "0.82", "attention": PALETTE[1], "recurren
           "network": PALETTE[2], "operation": PALETTE[8]}
 
 
-def _pale(kind):
-    "The colour of a kind, light enough for black text"
-    return tuple(0.6 + 0.4 * np.array(to_rgb(_KINDS[kind])))
-
-
 def _draw_box(panel, box):
     "One operation with the shape of its result"
     x, y = box.column * _PITCH[0], -box.row * _PITCH[1]
+    pale = 0.6 + 0.4 * np.array(to_rgb(_KINDS[box.kind]))  # light enough for black text
     panel.add_patch(FancyBboxPatch(
         (x - _BOX[0] / 2, y - _BOX[1] / 2), *_BOX, boxstyle="round,pad=0,rounding_size=0.07",
-        edgecolor="0.25", facecolor=_pale(box.kind), label=box.kind))
-    panel.text(x, y + 0.11, box.text, fontsize=8.5, weight="bold", horizontalalignment="center",
-               verticalalignment="center")
-    panel.text(x, y - 0.12, box.shape_text, fontsize=8.5, horizontalalignment="center",
-               verticalalignment="center")
+        edgecolor="0.25", facecolor=pale, label=box.kind))
+    for above, text, weight in ((0.11, box.text, "bold"), (-0.12, box.shape_text, "normal")):
+        panel.text(x, y + above, text, fontsize=8.5, weight=weight, horizontalalignment="center",
+                   verticalalignment="center")
 
 
 def _draw_arrow(panel, start, end):
@@ -659,7 +583,7 @@ def _draw_arrow(panel, start, end):
         panel.plot([left, left - 0.25, left - 0.25], [y0, y0, y1], color="0.25", linewidth=1.2)
         panel.annotate("", (left, y1), (left - 0.25, y1), arrowprops=style)
     else:
-        side = np.sign(x1 - x0) * _BOX[0] / 4 if start.column != end.column else 0
+        side = np.sign(x1 - x0) * _BOX[0] / 4
         panel.annotate("", (x1 - side, y1 + _BOX[1] / 2), (x0 + side, y0 - _BOX[1] / 2),
                        arrowprops=style)
 
@@ -672,11 +596,10 @@ def plot_diagram(
     _require(boxes, ("text", "shape_text", "kind", "row", "column"), "plot_diagram")
     if strangers := {name for pair in arrows for name in pair} - set(boxes.index):
         raise ValueError(f"arrows name boxes that are not there: {sorted(strangers)}")
-    places = {name: box for name, box in zip(boxes.index, boxes.itertuples())}
+    places = dict(zip(boxes.index, boxes.itertuples()))
     low, high = boxes["column"].min() * _PITCH[0], boxes["column"].max() * _PITCH[0]
     bottom = -boxes["row"].max() * _PITCH[1]
-    width, height = high - low + _BOX[0] + 0.8, _BOX[1] + 0.1 - bottom
-    with _drawing(1, 1, (width, height + 0.6)) as (figure, axes):
+    with _drawing(1, 1, (high - low + _BOX[0] + 0.8, _BOX[1] + 0.7 - bottom)) as (figure, axes):
         panel = axes[0, 0]
         panel.set(xlim=(low - _BOX[0] / 2 - 0.4, high + _BOX[0] / 2 + 0.4), aspect="equal",
                   ylim=(bottom - _BOX[1] / 2 - 0.05, _BOX[1] / 2 + 0.05))
@@ -704,22 +627,16 @@ def attention_block(
         known = trace.index[trace["kind"] == "PatchAttention"].tolist()
         raise ValueError(f"the network has no attention block {block!r}: it has {known}")
     into, out = trace.loc[block, ["input", "output"]]
-    averaged = " × ".join(into.split(" × ")[2:])
     linear, gate = trace.loc[f"{block}.linear"], trace.loc[f"{block}.gate"]
-    rows = [("input", "Tensor of all crops", into, "data"),
-            ("mean", f"Mean over {averaged}", linear["input"], "operation"),
-            ("linear", f"Linear layer, {' to '.join(_last(linear, 'input', 'output'))}",
-             linear["output"], "attention"),
-            ("gate", "Sigmoid: weights of the patches", gate["output"], "attention"),
-            ("product", "Multiply each crop by its weight", out, "operation")]
+    averaged = " × ".join(into.split(" × ")[2:])
+    sizes = " to ".join(linear[name].split(" × ")[-1] for name in ("input", "output"))
+    rows = [("input", "Tensor of all crops", into, "data", 0, 0),
+            ("mean", f"Mean over {averaged}", linear["input"], "operation", 1, 0),
+            ("linear", f"Linear layer, {sizes}", linear["output"], "attention", 2, 0),
+            ("gate", "Sigmoid: weights of the patches", gate["output"], "attention", 3, 0),
+            ("product", "Multiply each crop by its weight", out, "operation", 4, 0)]
     names = [row[0] for row in rows]
-    arrows = [*zip(names, names[1:]), ("input", "product")]
-    return _boxes([(*row, number, 0) for number, row in enumerate(rows)]), arrows
-
-
-def _last(row, *names):
-    "The last dimension of each of these shapes"
-    return [row[name].split(" × ")[-1] for name in names]
+    return _boxes(rows), [*zip(names, names[1:]), ("input", "product")]
 
 # %% ../nbs/40_figures.ipynb #c347b597
 def _stages(trace):
@@ -777,18 +694,6 @@ def architecture(
               ("gru", "head of GRU"), ("head", "mean"), ("head of GRU", "mean")]
     return _boxes(rows), arrows
 
-# %% ../nbs/40_figures.ipynb #75308ea4
-def _grouped_bars(panel, table):
-    "A bar an image count: classes are rows of the table, parts its columns"
-    height = 0.8 / len(table.columns)
-    for number, part in enumerate(table.columns):
-        places = np.arange(len(table)) - 0.4 + (number + 0.5) * height
-        bars = panel.barh(places, table[part], height, label=part, edgecolor="white",
-                          color=PALETTE[number % len(PALETTE)])
-        panel.bar_label(bars, [f"{count:,}" for count in table[part]], padding=3,
-                        fontsize="small")
-    panel.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-
 # %% ../nbs/40_figures.ipynb #8014dd39
 def plot_split(
     counts: pd.DataFrame,  # part, class_name, images: a row a part and class
@@ -799,10 +704,12 @@ def plot_split(
                                aggfunc="sum", fill_value=0, sort=False)
     with _drawing(1, 1, (7, 1.2 + 0.17 * table.size)) as (figure, axes):
         panel = axes[0, 0]
-        _grouped_bars(panel, table)
+        table.plot.barh(ax=panel, width=0.8, legend=False, color=PALETTE, edgecolor="white")
+        for bars in panel.containers:
+            panel.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize="small")
         panel.set(xlabel="Images", ylabel="Class",
                   xlim=(0, 1.15 * max(table.to_numpy().max(), 1)))
-        panel.set_yticks(range(len(table)), table.index)
+        panel.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         panel.invert_yaxis()
         panel.grid(axis="y", visible=False)
         _legend(figure, columns=4)

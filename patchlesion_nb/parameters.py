@@ -37,31 +37,26 @@ def _list_from_text(value):
     return value if value is None or isinstance(value, (list, tuple)) else [value]
 
 
-def _not_empty(path):
-    if path == "":  # which `Path` takes for the current folder
-        raise ValueError("is empty; name the folder of the data sets, or None")
-    return path
-
-
 def _existing_folder(path):
     "The absolute path, or an error that says what is missing."
-    if path is not None and not path.is_dir():
+    if not isinstance(path, (str, Path)):
+        return path  # None, or what pydantic refuses
+    if path == "":  # which `Path` takes for the current folder
+        raise ValueError("is empty; name the folder of the data sets, or None")
+    if not Path(path).is_dir():
         raise ValueError(f"there is no folder {path}; give the folder that holds the data sets")
-    return path and path.resolve()
-
-
-def _no_duplicates(values):
-    "The list itself, unless it names something twice."
-    twice = [value for value, count in Counter(values or ()).items() if count > 1]
-    if twice:
-        raise ValueError(f"{twice[0]!r} is listed twice")
-    return values
+    return Path(path).resolve()
 
 
 def _optional_list(item):
     "The type of a list without duplicates, or None for all that there is."
+    def once(values):
+        if twice := [value for value, count in Counter(values or ()).items() if count > 1]:
+            raise ValueError(f"{twice[0]!r} is listed twice")
+        return values
+
     filled = Annotated[list[item], Field(min_length=1)] | None
-    return Annotated[filled, BeforeValidator(_list_from_text), AfterValidator(_no_duplicates)]
+    return Annotated[filled, BeforeValidator(_list_from_text), AfterValidator(once)]
 
 
 Names = _optional_list(str)
@@ -74,8 +69,7 @@ class TableParameters(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     profile: str = Field(description="name of a profile, or path of a TOML file")
-    data_root: Annotated[Path | None, BeforeValidator(_not_empty),
-                         AfterValidator(_existing_folder)] = Field(
+    data_root: Annotated[Path | None, BeforeValidator(_existing_folder)] = Field(
         None, description="folder of the data sets; None: where the study looks by itself")
     networks: Names = Field(None, description="labels of networks; None: all of the profile")
     folds: Folds = Field(None, description="folds to show; None: all of the profile")

@@ -4,15 +4,13 @@
 
 # %% auto #0
 __all__ = ['TEMPLATES', 'HEAVY', 'COLOURS', 'SECTIONS', 'assigned_names', 'refuse_unknown_parameters', 'ParameterError',
-           'table_html', 'write_table', 'display_table', 'figure_html', 'display_figure', 'display_notice',
-           'display_missing', 'page_title', 'page_answers', 'page_html', 'declared_parameters', 'own_kernel',
-           'experiment_notebook', 'write_index', 'NotebookFailed', 'run_notebook', 'render_study', 'library_notebooks',
-           'render_library']
+           'fill_template', 'table_html', 'write_table', 'display_table', 'display_figure', 'display_notice',
+           'display_missing', 'page_heading', 'page_html', 'declared_parameters', 'own_kernel', 'experiment_notebook',
+           'NotebookFailed', 'run_notebook', 'render_study', 'library_notebooks', 'render_library']
 
 # %% ../nbs/41_report.ipynb #7a19f641
 import ast
 import base64
-import difflib
 import hashlib
 import io
 import json
@@ -24,7 +22,7 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import closing, contextmanager, suppress
+from contextlib import suppress
 from datetime import datetime, timezone
 from functools import cache, partial
 from importlib.resources import files
@@ -41,7 +39,7 @@ import pandas as pd
 import psutil
 
 from . import __version__
-from .core import available_cores, study_root
+from .core import available_cores, did_you_mean, replaced_whole, study_root
 
 # %% ../nbs/41_report.ipynb #fe8d1a33
 def assigned_names(source):
@@ -50,24 +48,17 @@ def assigned_names(source):
         statements = ast.parse(source).body
     except SyntaxError:
         return []
-    names = []
-    for statement in statements:
-        if not isinstance(statement, (ast.Assign, ast.AnnAssign)):
-            return []
-        targets = getattr(statement, "targets", None) or [statement.target]
-        names += [getattr(target, "id", "?") for target in targets]
-    return names
+    if not all(isinstance(one, (ast.Assign, ast.AnnAssign)) for one in statements):
+        return []
+    targets = chain(*(getattr(one, "targets", None) or [one.target] for one in statements))
+    return [getattr(target, "id", "?") for target in targets]
 
 
 def refuse_unknown_parameters(names, known):
     "An error that names each unknown parameter and the nearest known one."
-    unknown = sorted(set(names) - set(known))
-    if not unknown:
-        return
-    near = {name: difflib.get_close_matches(name, known, 1, 0.5) for name in unknown}
-    told = [f"'{name}'" + (f" (did you mean '{near[name][0]}'?)" if near[name] else "")
-            for name in unknown]
-    raise ValueError(f"unknown parameter {', '.join(told)}; this notebook has {', '.join(known)}")
+    if unknown := sorted(set(names) - set(known)):
+        raise ValueError("; ".join(f"unknown parameter '{name}': {did_you_mean(name, known)}"
+                                   for name in unknown))
 
 
 class ParameterError(ValueError):
@@ -78,14 +69,17 @@ class ParameterError(ValueError):
 
 # %% ../nbs/41_report.ipynb #63b45e70
 TEMPLATES = Path(str(files("patchlesion_nb") / "resources" / "template"))
+_ENVIRONMENT = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined,
+    autoescape=jinja2.select_autoescape(["html.j2"]))
 
 
-def _fill(template, **values):
-    "Fill one of the page templates; every value is escaped."
-    loader = jinja2.FileSystemLoader(TEMPLATES)
-    strict = jinja2.StrictUndefined
-    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=strict)
-    return environment.get_template(template).render(**values)
+def fill_template(
+    template: str,  # name of a file among the templates
+    **values,  # what stands in it; escaped in HTML
+) -> str:
+    "A text of the pages, with its numbers and names."
+    return _ENVIRONMENT.get_template(template).render(**values)
 
 
 def _cell_text(value, spec):
@@ -96,11 +90,6 @@ def _cell_text(value, spec):
         return "–"
     return str(value) if isinstance(value, str) else format(value, spec)
 
-
-def _default_format(column):
-    "One decimal for real numbers, thousands apart for whole ones."
-    return {"f": ".1f", "i": ",", "u": ","}.get(getattr(column.dtype, "kind", "O"), "")
-
 # %% ../nbs/41_report.ipynb #c2d40a1d
 def table_html(
     table: pd.DataFrame,  # column names as the reader should see them
@@ -110,18 +99,17 @@ def table_html(
     headers: int = 1,  # number of first columns that name a row
     downloads: tuple = (),  # files of this table, relative to the page
 ) -> str:
-    "A table as accessible HTML."
-    formats = formats or {}
-    if strangers := sorted(set(formats) - set(table.columns)):
-        raise ValueError(f"formats name columns that the table does not have: {strangers}")
-    specs = {name: formats.get(name) or _default_format(table[name]) for name in table}
+    "A table as accessible HTML: one decimal for real numbers, thousands apart for whole ones."
+    usual = {"f": ".1f", "i": ",", "u": ","}
+    specs = {name: (formats or {}).get(name) or usual.get(table[name].dtype.kind, "")
+             for name in table}
     texts = [[_cell_text(value, specs[name]) for value in table[name]] for name in table]
     rows = [{"kind": kind, "texts": row} for row, kind in
             zip(zip(*texts), row_kinds or [""] * len(table), strict=True)]
     columns = [{"name": name, "number": bool(specs[name])} for name in table]
     label = f"caption-{hashlib.sha256(repr((caption, texts)).encode()).hexdigest()[:8]}"
-    return _fill("table.html.j2", label=label, caption=caption, columns=columns, rows=rows,
-                 headers=headers, downloads=downloads)
+    return fill_template("table.html.j2", label=label, caption=caption, columns=columns, rows=rows,
+                         headers=headers, downloads=downloads)
 
 # %% ../nbs/41_report.ipynb #b02947fd
 def write_table(
@@ -156,7 +144,9 @@ def display_table(
     "Show a table on the page and write it beside the page."
     downloads = write_table(table, name, output) if name else ()
     text = table_html(table, caption, downloads=downloads, **options)
-    _show(_fill("folded.html.j2", summary=caption, content=Markup(text)) if folded else text)
+    if folded:
+        text = fill_template("folded.html.j2", summary=caption, content=Markup(text))
+    _show(text)
 
 # %% ../nbs/41_report.ipynb #70d6beee
 HEAVY = 300_000  # bytes; chosen here: a page of ten figures then stays below 3 MB
@@ -171,28 +161,6 @@ def _drawn(figure, kind, title):
         figure.savefig(buffer, format=kind, dpi=160, bbox_inches="tight", metadata=tags)
     return buffer.getvalue()
 
-
-def figure_html(
-    figure,  # matplotlib Figure
-    alt: str,  # what a reader who cannot see it should know
-    caption: str = "",  # what stands below it
-    file: Path | None = None,  # SVG file to write beside the page
-) -> str:
-    "A figure as HTML with the image inside."
-    if not alt.strip():
-        raise ValueError("a figure needs an alternative text: say in `alt` what is seen on it")
-    kind, data = "image/svg+xml", _drawn(figure, "svg", alt)
-    downloads = []
-    if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(data)
-        downloads = [Path(file.parent.name, file.name)]
-    if len(data) > HEAVY:
-        kind, data = "image/png", _drawn(figure, "png", alt)
-    width = round(96 * figure.get_size_inches()[0])
-    return _fill("figure.html.j2", kind=kind, data=base64.b64encode(data).decode(), alt=alt,
-                 caption=caption, downloads=downloads, width=width)
-
 # %% ../nbs/41_report.ipynb #852326ba
 def display_figure(
     figure,  # matplotlib Figure; closed afterwards
@@ -203,8 +171,19 @@ def display_figure(
 ) -> None:
     "Show a figure on the page and write it beside the page."
     import matplotlib.pyplot as plt
-    file = Path(output, f"{name}.svg") if name and output is not None else None
-    _show(figure_html(figure, alt, caption, file))
+    if not alt.strip():
+        raise ValueError("a figure needs an alternative text: say in `alt` what is seen on it")
+    kind, data, downloads = "image/svg+xml", _drawn(figure, "svg", alt), []
+    if name and output is not None:
+        file = Path(output, f"{name}.svg")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+        downloads = [Path(file.parent.name, file.name)]
+    if len(data) > HEAVY:
+        kind, data = "image/png", _drawn(figure, "png", alt)
+    _show(fill_template("figure.html.j2", kind=kind, data=base64.b64encode(data).decode(), alt=alt,
+                        caption=caption, downloads=downloads,
+                        width=round(96 * figure.get_size_inches()[0])))
     plt.close(figure)
 
 # %% ../nbs/41_report.ipynb #db093e7d
@@ -214,7 +193,7 @@ def display_notice(
     kind: str = "",  # "", "warning" or "failed"
 ) -> None:
     "Show a box with something that the reader must know."
-    _show(_fill("notice.html.j2", heading=heading, paragraphs=paragraphs, kind=kind))
+    _show(fill_template("notice.html.j2", heading=heading, paragraphs=paragraphs, kind=kind))
 
 # %% ../nbs/41_report.ipynb #6c44b4fc
 def display_missing(
@@ -230,28 +209,18 @@ def display_missing(
         _show(table_html(missing, "What is missing"))
 
 # %% ../nbs/41_report.ipynb #29ffb97e
-def _first_match(notebook, pattern):
-    "What a pattern first finds in the markdown cells, without markdown's signs."
+def page_heading(
+    notebook,  # notebook node, as nbformat reads it
+) -> dict:  # title, and answers: empty if it does not say; both without markdown's signs
+    "The first heading of a notebook, and what it answers: the first sentence that it quotes."
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    found = re.search(pattern, text, re.M)
-    plain = re.sub(r"\s*\n>\s*", " ", found[1]) if found else ""
-    return re.sub(r"[`*$]", "", plain).strip()
-
-
-def page_title(
-    notebook,  # notebook node, as nbformat reads it
-) -> str:  # without markdown's signs
-    "The first heading of a notebook."
-    return _first_match(notebook, r"^#\s+(.+)$") or "Notebook"
-
-
-def page_answers(
-    notebook,  # notebook node, as nbformat reads it
-) -> str:  # without markdown's signs; empty if it does not say
-    "What a notebook answers: the first sentence that it quotes."
-    quoted = _first_match(notebook, r"^>\s*(.+(?:\n>.*)*)")
+    heading, quoted = (re.search(pattern, text, re.M) for pattern in (
+        r"^#\s+(.+)$", r"^>\s*(.+(?:\n>.*)*)"))
+    quoted = re.sub(r"\s*\n>\s*", " ", quoted[1]) if quoted else ""
     first = re.split(r"(?<=[.?!])[”\"]?\s+(?=[A-Z(])", quoted)[0].strip('“”"')
-    return f"“{first}”" if quoted.startswith(("“", '"')) else first
+    answers = f"“{first}”" if quoted.startswith(("“", '"')) else first
+    told = {"title": heading[1] if heading else "Notebook", "answers": answers}
+    return {name: re.sub(r"[`*$]", "", value).strip() for name, value in told.items()}
 
 # %% ../nbs/41_report.ipynb #cb1ef169
 def _for_readers(notebook):
@@ -323,9 +292,6 @@ def _exporter_class():
     return Exporter
 
 # %% ../nbs/41_report.ipynb #89eb1b8e
-_DOWNLOAD = re.compile(r' ?<a class="files"[^>]*>[^<]*</a>')
-
-
 def page_html(
     notebook,  # notebook node with its outputs
     record: dict | None = None,  # what the frame shows: home, status, error, seconds, code, ...
@@ -341,15 +307,15 @@ def page_html(
         extra_template_basedirs=[str(TEMPLATES.parent)],
         exclude_input_prompt=True, exclude_output_prompt=True)
     notebook = _for_readers(notebook)
-    notebook.metadata["title"] = page_title(notebook)
-    resources = {"report": {"version": __version__} | (record or {})}
-    text = exporter.from_notebook_node(notebook, resources=resources)[0]
-    return _DOWNLOAD.sub("", text) if (record or {}).get("code") == "shown" else text
+    notebook.metadata["title"] = page_heading(notebook)["title"]
+    report = {"version": __version__} | (record or {})
+    text = exporter.from_notebook_node(notebook, resources={"report": report})[0]
+    if report.get("code") == "shown":  # a demonstration's files are gone when the page is read
+        text = re.sub(r' ?<a class="files"[^>]*>[^<]*</a>', "", text)
+    return text
 
 # %% ../nbs/41_report.ipynb #6774c46e
-def declared_parameters(
-    notebook: Path,  # path of a notebook
-) -> list:  # names, in their order
+def declared_parameters(notebook: Path) -> list:  # names, in their order
     "The parameters that a notebook declares in its cell tagged `parameters`."
     import nbformat
     notebook = Path(notebook)
@@ -376,23 +342,19 @@ def own_kernel() -> dict:  # options of `papermill.execute_notebook`
 # %% ../nbs/41_report.ipynb #b5d41e80
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
-# %% ../nbs/41_report.ipynb #d73fb7e6
-class _Log:
-    "A log file that may show on the terminal what is written to it."
 
-    def __init__(self, path, show):
-        self.streams = [path.open("w", encoding="utf-8"), sys.stderr][: 1 + show]
+class _Log:
+    "A log file, which may be shown on the terminal as it is written."
+
+    def __init__(self, file, show):
+        self.streams = [file, sys.stderr][:1 + show]
 
     def write(self, text):
         for stream in self.streams:
-            stream.write(text)
-            stream.flush()
+            print(text, end="", file=stream, flush=True)
 
     def flush(self):
         pass
-
-    def close(self):
-        self.streams[0].close()
 
 # %% ../nbs/41_report.ipynb #05345af8
 def _execute(notebook, parameters, folder, progress, work=None):
@@ -400,7 +362,8 @@ def _execute(notebook, parameters, folder, progress, work=None):
     import papermill
     from nbclient.exceptions import DeadKernelError
     where = {"resources": {"metadata": {"path": str(work)}}} if work else {}
-    with closing(_Log(Path(folder, "log.txt"), progress)) as log:
+    with (folder / "log.txt").open("w", encoding="utf-8") as file:
+        log = _Log(file, progress)
         try:
             papermill.execute_notebook(
                 str(notebook), str(folder / notebook.name), parameters, progress_bar=False,
@@ -418,24 +381,14 @@ def _execute(notebook, parameters, folder, progress, work=None):
     return {}
 
 # %% ../nbs/41_report.ipynb #6bea827d
-def _status(folder, failure):
-    "failed, incomplete (with the number of missing results) or complete."
-    missing = Path(folder, "missing.csv")
+def _record(book, folder, failure):
+    "What a page's frame and the index say of it, its notebook executed."
+    missing = folder / "missing.csv"
     count = len(pd.read_csv(missing)) if missing.is_file() else 0
     state = "failed" if failure else "incomplete" if count else "complete"
-    return {"status": state, "missing": count, **failure}
-
-
-def _record(notebook, name, given, folder, failure, started):
-    "All that is known of a page, as `page.json` holds it."
-    import nbformat
-    executed = folder / notebook.name
-    book = nbformat.read(executed if executed.is_file() else notebook, as_version=4)
-    return book, {
-        "notebook": notebook.stem, "title": page_title(book), "answers": page_answers(book),
-        **_status(folder, failure), "parameters": {key: str(given[key]) for key in given},
-        "log": f"{name}/log.txt", "seconds": round(time.monotonic() - started),
-        "finished": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"}
+    return {**page_heading(book), "status": state, "missing": count, **failure,
+            "log": f"{folder.name}/log.txt",
+            "finished": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"}
 
 # %% ../nbs/41_report.ipynb #a45e8a3e
 def experiment_notebook(
@@ -464,205 +417,138 @@ class _Site(NamedTuple):
     "Pages that belong together."
     folder: Path
     profile: str  # name of the profile; "" for the library
-    expected: dict  # name of a page -> its notebook, or None
+    expected: dict  # name of a page -> its notebook
     description: str = ""
 
     @property
-    def home(self):
-        return f"Results of the profile “{self.profile}”" if self.profile else "The library"
+    def frame(self):
+        "What every page says of its site: its name, and where the library's pages are."
+        home = f"Results of the profile “{self.profile}”" if self.profile else "The library"
+        there = self.profile and (self.folder.parent / "library" / "index.html").is_file()
+        return {"home": home, "documentation": "../library/index.html" if there else ""}
 
-
-def _section(name):
-    "Heading that a page stands under, and its place among all headings."
-    place, start = next((place, start) for place, start in enumerate(SECTIONS)
-                        if name.startswith(start))
-    return place, SECTIONS[start]
+    def lock(self):
+        "Keeps a second writer away."
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.folder / ".lock")
 
 # %% ../nbs/41_report.ipynb #7910eae8
-def _absent_page(notebook):
-    "What the index says of a page that is not there yet."
-    import nbformat
-    book = nbformat.read(notebook, as_version=4) if notebook else None
-    told = {"title": page_title(book), "answers": page_answers(book)} if book else {}
-    return {"title": "", "answers": "", "status": "absent", "href": "", "words": "not made yet",
-            "detail": "", "log": "", "finished": "", "seconds": ""} | told
-
-
-def _page_row(folder, name, notebook=None):
-    "What the index says of a page."
-    path = Path(folder, name, "page.json")
+def _page_row(site, name):
+    "What the index says of a page, made or not."
+    row = {"name": name, "title": "", "answers": "", "status": "absent", "href": "",
+           "words": "not made yet", "detail": "", "log": "", "finished": "", "seconds": ""}
+    path = site.folder / name / "page.json"
     if not path.is_file():
-        row = _absent_page(notebook)
-        return row | {"name": name, "title": row["title"] or name.replace("_", " ").capitalize()}
-    page = {"answers": ""} | json.loads(path.read_text("utf-8"))
-    count = page["missing"]
-    words = {"incomplete": f"incomplete: {count} result{'s'[:count > 1]} missing"}
-    cell = f"cell {page['failed_cell']}: " if page.get("failed_cell") else ""
-    detail = f"{cell}{page['error']}" if page["status"] == "failed" else ""
-    return page | {"name": name, "href": f"{name}.html", "detail": detail,
-                   "words": words.get(page["status"], page["status"]),
-                   "log": page["log"] if detail else ""}
+        import nbformat
+        return row | page_heading(nbformat.read(site.expected[name], as_version=4))
+    row |= json.loads(path.read_text("utf-8")) | {"href": f"{name}.html"}
+    row["words"], count = row["status"], row["missing"]
+    if row["status"] == "incomplete":
+        row["words"] = f"incomplete: {count} result{'s'[:count > 1]} missing"
+    if row["status"] != "failed":
+        return row | {"log": ""}
+    cell = f"cell {row['failed_cell']}: " if row.get("failed_cell") else ""
+    return row | {"detail": f"{cell}{row['error']}"}
 
 # %% ../nbs/41_report.ipynb #decae8ea
-def _site_rows(site):
-    "All pages of a site, in order."
+def _sections(site):
+    "The pages of a site, made or expected: headings, and what the index says of each page."
+    def section(name):
+        return next(place for place, start in enumerate(SECTIONS) if name.startswith(start))
+
     there = {path.parent.name for path in site.folder.glob("[!.]*/page.json")}
-    names = sorted(there | set(site.expected), key=lambda name: (_section(name)[0], name))
-    return [_page_row(site.folder, name, site.expected.get(name)) for name in names]
-
-
-def _in_sections(rows):
-    "Heading and pages of each section."
-    return [(heading, list(pages)) for heading, pages in
-            groupby(rows, key=lambda row: _section(row["name"])[1])]
+    names = sorted(there | set(site.expected), key=lambda name: (section(name), name))
+    return [(heading, [_page_row(site, name) for name in group]) for heading, group in
+            groupby(names, key=lambda name: list(SECTIONS.values())[section(name)])]
 
 # %% ../nbs/41_report.ipynb #f434fb21
-def _between(text, mark, new):
-    "Replace what stands between two comments."
-    pattern = rf"(<!--{mark}-->).*?(<!--/{mark}-->)"
-    return re.sub(pattern, lambda found: found[1] + new + found[2], text, count=1, flags=re.S)
-
-
 def _replace_text(path, text):
     "Write a file that is whole at every moment; nothing is done if it says so already."
-    if path.is_file() and path.read_text("utf-8") == text:
-        return path
-    with TemporaryDirectory(dir=path.parent, prefix=".making-") as making:
-        Path(making, path.name).write_text(text, "utf-8")
-        return Path(making, path.name).replace(path)
+    if not path.is_file() or path.read_text("utf-8") != text:
+        with replaced_whole(path) as beside:
+            beside.write_text(text, "utf-8")
 
 
-def _documentation(site):
-    "Where the library's pages are, as seen from another site's."
-    there = site.profile and (site.folder.parent / "library" / "index.html").is_file()
-    return "../library/index.html" if there else ""
-
-
-def _navigate(site, rows):
+def _navigate(site, sections):
     "Tell every page of a site what the others are."
-    made = [row for row in rows if row["href"]]
-    frame = {"home": site.home, "sections": _in_sections(rows),
-             "documentation": _documentation(site)}
+    made = [row for _, rows in sections for row in rows if row["href"]]
     for before, row, after in zip([None, *made], made, [*made[1:], None]):
-        page = site.folder / row["href"]
-        text = page.read_text("utf-8")
-        text = _between(text, "navigation", _fill("navigation.html.j2", here=row["name"], **frame))
-        text = _between(text, "steps", _fill("steps.html.j2", previous=before, next=after))
-        _replace_text(page, text)
+        text = (site.folder / row["href"]).read_text("utf-8")
+        for mark in ("navigation", "steps"):
+            new = fill_template(f"{mark}.html.j2", here=row["name"], sections=sections,
+                                previous=before, next=after, **site.frame)
+            text = re.sub(rf"(<!--{mark}-->).*?(<!--/{mark}-->)",
+                          lambda found: found[1] + new + found[2], text, count=1, flags=re.S)
+        _replace_text(site.folder / row["href"], text)
 
 # %% ../nbs/41_report.ipynb #0517c76c
-def _newest_provenance(folder, rows):
-    "Title and rows of the newest page that tells where its numbers come from."
-    told = [(path, row["title"]) for row in rows
-            if (path := Path(folder, row["name"], "provenance.csv")).is_file()]
-    if not told:
-        return "", []
-    path, title = max(told, key=lambda found: found[0].stat().st_mtime)
-    return title, pd.read_csv(path, dtype=str, keep_default_na=False).to_numpy().tolist()
-
-
 def _write_site(site):
-    "Write the index of a site, and the navigation of its pages."
-    rows = _site_rows(site)
+    "Write the index of a site, and the navigation of its pages; the path of the index."
+    sections = _sections(site)
+    _navigate(site, sections)
+    rows = [row for _, pages in sections for row in pages]
     states = Counter(row["status"] for row in rows)
-    title, told = _newest_provenance(site.folder, rows)
+    told = [(path.stat().st_mtime, row["title"], path) for row in rows
+            if (path := site.folder / row["name"] / "provenance.csv").is_file()]
+    _, title, newest = max(told, default=(0, "", None))
+    provenance = pd.read_csv(newest, dtype=str, keep_default_na=False) if newest else pd.DataFrame()
     behind = [pd.read_csv(path)["run"] for path in site.folder.glob("[!.]*/runs.csv")]
-    profiles = sorted(path.parent.name for path in site.folder.parent.glob("[!.]*/index.html")
-                      if not site.profile and path.parent != site.folder)
-    _navigate(site, rows)
-    text = _fill("site.html.j2", profile=site.profile, description=site.description,
-                 home=site.home, documentation=_documentation(site), others=profiles,
-                 sections=_in_sections(rows), provenance=told, provenance_page=title,
-                 trainings=len(set(chain(*behind))),
-                 counts=[(state, states[state]) for state in
-                         ("complete", "incomplete", "failed", "absent") if states[state]],
-                 version=__version__)
-    return _replace_text(site.folder / "index.html", text)
+    others = sorted(path.parent.name for path in site.folder.parent.glob("[!.]*/index.html")
+                    if not site.profile and path.parent != site.folder)
+    text = fill_template(
+        "site.html.j2", profile=site.profile, description=site.description, others=others,
+        sections=sections, provenance=provenance.to_numpy().tolist(), provenance_page=title,
+        trainings=len(set(chain(*behind))), version=__version__, **site.frame,
+        counts=[(state, states[state]) for state in ("complete", "incomplete", "failed", "absent")
+                if states[state]])
+    _replace_text(site.folder / "index.html", text)
+    return site.folder / "index.html"
 
 # %% ../nbs/41_report.ipynb #a669a82b
-def _expected(names):
-    "The notebooks that pages are made of, as far as there are any."
-    found = {}
-    for name in names:
-        try:
-            path = experiment_notebook(name)
-            found[path.stem] = path
-        except ValueError:
-            found[str(name)] = None
-    return found
-
-
-def _profile_site(folder, profile, names=()):
-    "The site of a profile; a profile that cannot be read expects nothing more."
+def _profile_site(folder, profile):
+    "The site of a profile; a profile that cannot be read expects nothing."
     from patchlesion_nb.profiles import load_profile
     try:
         chosen = load_profile(profile)
     except ValueError:
-        return _Site(folder, Path(profile).stem, _expected(names))
-    expected = _expected([*chosen.experiments, *names])
-    return _Site(folder, chosen.name, expected, chosen.description)
-
-
-@contextmanager
-def _locked(site):
-    "One writer of a site at a time."
-    site.folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(site.folder / ".lock"):
-        yield
-
-# %% ../nbs/41_report.ipynb #07604f60
-def write_index(
-    profile: str,  # name of the profile, or path of its TOML file
-    reports: Path,  # folder that holds a folder of pages for each profile
-    expected: tuple = (),  # experiments whose pages should be there, beside the profile's own
-) -> Path:  # <reports>/<profile>/index.html
-    "Write the page that links the pages of a profile, with their status."
-    site = _profile_site(Path(reports), profile, expected)
-    site = site._replace(folder=site.folder / site.profile)
-    with _locked(site):
-        return _write_site(site)
+        return _Site(folder, Path(profile).stem, {})
+    paths = [experiment_notebook(name) for name in chosen.experiments]
+    return _Site(folder, chosen.name, {path.stem: path for path in paths}, chosen.description)
 
 # %% ../nbs/41_report.ipynb #41240d9d
 class NotebookFailed(RuntimeError):
     "A notebook stopped at a cell; its page and its log say where and why."
 
-
-def _told_failure(record, log, page):
-    "What failed, for whoever asked for the page."
-    cell = f" in cell {record['failed_cell']}" if "failed_cell" in record else ""
-    error = record["details"] or record["error"]
-    return f"{record['notebook']} failed{cell}: {error}\nLog: {log}\nPage: {page}"
-
-
-def _move(new, old):
-    "Put a new folder in the place of an old one."
-    if old.exists():
-        old.rename(new.with_name(f"{new.name}.old"))
-    new.rename(old)
-
 # %% ../nbs/41_report.ipynb #8516ad96
 def _make_page(site, notebook, name, parameters, progress, work=None, **more):
     "Run a notebook in a hidden folder, render it and put it in its place; its record."
+    import nbformat
     started = time.monotonic()
     site.folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=site.folder, prefix=".making-") as making:
         folder = Path(making, name)
         folder.mkdir()
-        declared = [] if work else declared_parameters(notebook)
-        beside = {"output": str(folder)} if "output" in declared else {}
-        failure = _execute(notebook, parameters | beside, folder, progress, work)
-        book, record = _record(notebook, name, parameters, folder, failure, started)
-        record |= more
+        given = {key: str(value) if isinstance(value, Path) else value
+                 for key, value in parameters.items()}
+        beside = {"output": str(folder)} if not work else {}
+        failure = _execute(notebook, given | beside, folder, progress, work)
+        book = nbformat.read(next(folder.glob("*.ipynb"), notebook), as_version=4)
+        record = _record(book, folder, failure) | more | {
+            "notebook": notebook.stem, "parameters": {key: str(given[key]) for key in given},
+            "seconds": round(time.monotonic() - started)}
         (folder / "page.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
-        page = page_html(book, record | {"home": site.home})
-        Path(making, "page.html").write_text(page, "utf-8")
-        with _locked(site):
-            _move(folder, site.folder / name)
-            Path(making, "page.html").replace(site.folder / f"{name}.html")
+        page = page_html(book, record | site.frame)
+        with site.lock():
+            if (there := site.folder / name).exists():
+                there.rename(Path(making, "old"))
+            folder.rename(there)
+            _replace_text(site.folder / f"{name}.html", page)
             _write_site(site)
-    if record["status"] == "failed":
-        page, log = site.folder / f"{name}.html", site.folder / record["log"]
-        raise NotebookFailed(_told_failure(record, log, page))
+    if failure:
+        cell = f" in cell {failure['failed_cell']}" if "failed_cell" in failure else ""
+        raise NotebookFailed(
+            f"{notebook.stem} failed{cell}: {failure['details'] or failure['error']}\n"
+            f"Log: {site.folder / record['log']}\nPage: {site.folder / name}.html")
     return record
 
 # %% ../nbs/41_report.ipynb #3dbcfa1d
@@ -674,12 +560,9 @@ def run_notebook(
 ) -> Path:  # the page, <output_folder>/<notebook>.html
     "Run an experiment notebook and render it as a page."
     notebook, pages = Path(notebook), Path(output_folder).resolve()
-    declared = declared_parameters(notebook)
-    refuse_unknown_parameters(parameters, declared)
-    given = {name: str(value) if isinstance(value, Path) else value
-             for name, value in parameters.items()}
+    refuse_unknown_parameters(parameters, declared_parameters(notebook))
     site = _profile_site(pages, str(parameters.get("profile", pages.name)))
-    _make_page(site, notebook, notebook.stem, given, progress)
+    _make_page(site, notebook, notebook.stem, parameters, progress)
     return pages / f"{notebook.stem}.html"
 
 # %% ../nbs/41_report.ipynb #83c46418
@@ -700,16 +583,15 @@ def _interrupt_kernels():
             if "ipykernel_launcher" in child.cmdline():
                 child.send_signal(signal.SIGINT)
 
-
+# %% ../nbs/41_report.ipynb #7b6809b6
 def _make_pages(tasks, jobs, progress):
     "Make pages {name: function}, some at a time; what to tell of those that failed."
     failed, workers = [], max(1, min(jobs or available_cores(), len(tasks)))
     threads = str(max(1, available_cores() // workers))  # of each kernel
     os.environ.setdefault("OMP_NUM_THREADS", threads)
+    started = time.monotonic()
     with ThreadPoolExecutor(workers) as pool:
-        started, begun = time.monotonic(), {}
-        for name, make in tasks.items():
-            begun[pool.submit(_attempt, make, name)] = name
+        begun = {pool.submit(_attempt, make, name): name for name, make in tasks.items()}
         try:
             for done, future in enumerate(as_completed(begun), 1):
                 state, told = future.result()
@@ -727,17 +609,22 @@ def _make_pages(tasks, jobs, progress):
     return failed
 
 # %% ../nbs/41_report.ipynb #d5bdfb28
-def _link_sites(reports):
-    "Tell all sites of a folder about each other."
-    for index in sorted(reports.glob("[!.]*/index.html")):
-        folder = index.parent
-        found = sorted(folder.glob("[!.]*/page.json"))
-        told = [json.loads(path.read_text("utf-8")) for path in found]
-        profile = told[0]["parameters"].get("profile", folder.name) if told else folder.name
-        library = folder.name == "library"
-        site = _Site(folder, "", {}) if library else _profile_site(folder, profile)
-        with _locked(site):
-            _write_site(site)
+def _make_site(site, tasks, jobs, progress):
+    "Make pages of a site, and tell all sites about each other; the path of its index."
+    with site.lock():
+        _write_site(site)
+    failed = _make_pages(tasks, jobs, progress)
+    for path in sorted(site.folder.parent.glob("[!.]*/index.html")):
+        records = sorted(path.parent.glob("[!.]*/page.json"))
+        told = json.loads(records[0].read_text("utf-8"))["parameters"] if records else {}
+        other = _Site(path.parent, "", {}) if path.parent.name == "library" else _profile_site(
+            path.parent, told.get("profile", path.parent.name))
+        with other.lock():
+            _write_site(other)
+    index = site.folder / "index.html"
+    if failed:
+        raise NotebookFailed("\n".join(failed) + f"\nIndex: {index}")
+    return index
 
 # %% ../nbs/41_report.ipynb #4d6b034c
 def render_study(
@@ -749,28 +636,18 @@ def render_study(
 ) -> Path:  # the index page
     "Run the notebooks of a study, side by side, and write its index."
     from patchlesion_nb.profiles import load_profile
-    chosen, reports = load_profile(profile), study_root() / "reports"
+    chosen = load_profile(profile)
     notebooks = [experiment_notebook(name) for name in experiments or chosen.experiments]
     declared = {path: declared_parameters(path) for path in notebooks}
     asked = {name: value for name, value in parameters.items() if value is not None}
     refuse_unknown_parameters(asked, dict.fromkeys(chain(*declared.values())))
     asked |= {"profile": str(profile)}
+    site = _profile_site(study_root() / "reports" / chosen.name, profile)
     alone = progress and len(notebooks) == 1
-    tasks = {path.stem: partial(_experiment_page, path, {
-        name: value for name, value in asked.items() if name in names},
-        reports / chosen.name, alone) for path, names in declared.items()}
-    index = write_index(str(profile), reports)
-    failed = _make_pages(tasks, jobs, progress)
-    _link_sites(reports)
-    if failed:
-        raise NotebookFailed("\n".join(failed) + f"\nIndex: {index}")
-    return index
-
-
-def _experiment_page(notebook, parameters, folder, progress):
-    "One page of a study; its record."
-    run_notebook(notebook, parameters, folder, progress)
-    return json.loads(Path(folder, notebook.stem, "page.json").read_text("utf-8"))
+    tasks = {path.stem: partial(_make_page, site, path, path.stem, {
+        name: value for name, value in asked.items() if name in names}, alone)
+        for path, names in declared.items()}
+    return _make_site(site, tasks, jobs, progress)
 
 # %% ../nbs/41_report.ipynb #6cf5b002
 def library_notebooks() -> list:  # paths in the order of the house, the tour first
@@ -797,18 +674,9 @@ def _library_digest(notebook):
 def _outdated(site, name, digest):
     "Whether a page has to be made again."
     record = site.folder / name / "page.json"
-    if not record.is_file() or not (site.folder / f"{name}.html").is_file():
-        return True
-    told = json.loads(record.read_text("utf-8"))
-    return told["status"] == "failed" or told.get("digest") != digest
-
-# %% ../nbs/41_report.ipynb #97d9a915
-def _remove_strangers(site, names):
-    "Remove the pages of notebooks that are no longer there."
-    for record in site.folder.glob("[!.]*/page.json"):
-        if record.parent.name not in names:
-            shutil.rmtree(record.parent)
-            record.parent.with_suffix(".html").unlink(missing_ok=True)
+    told = json.loads(record.read_text("utf-8")) if record.is_file() else {"status": "failed"}
+    there = (site.folder / f"{name}.html").is_file()
+    return not there or told["status"] == "failed" or told.get("digest") != digest
 
 # %% ../nbs/41_report.ipynb #0857d9a5
 def render_library(
@@ -818,19 +686,15 @@ def render_library(
     notebooks: list | None = None,  # paths; None: all of the library
 ) -> Path:  # <reports>/library/index.html
     "Run the library's notebooks where they have changed, and render them as its documentation."
-    reports = Path(reports or study_root() / "reports").resolve()
-    site = _Site(reports / "library", "", {})
-    paths = {_library_page(path): Path(path).resolve() for path in notebooks or library_notebooks()}
-    if notebooks is None:
-        _remove_strangers(site, paths)
+    site = _Site(Path(reports or study_root() / "reports").resolve() / "library", "", {})
+    paths = {_library_page(path): Path(path).resolve()
+             for path in (library_notebooks() if notebooks is None else notebooks)}
+    for record in site.folder.glob("[!.]*/page.json"):
+        if record.parent.name not in paths:  # its notebook is no longer there
+            shutil.rmtree(record.parent)
+            record.parent.with_suffix(".html").unlink(missing_ok=True)
     digests = {name: _library_digest(path) for name, path in paths.items()}
     tasks = {name: partial(_make_page, site, path, name, {}, False, path.parent, code="shown",
                            digest=digests[name])
              for name, path in paths.items() if _outdated(site, name, digests[name])}
-    failed = _make_pages(tasks, jobs, progress)
-    with _locked(site):
-        index = _write_site(site)
-    _link_sites(reports)
-    if failed:
-        raise NotebookFailed("\n".join(failed) + f"\nIndex: {index}")
-    return index
+    return _make_site(site, tasks, jobs, progress)
