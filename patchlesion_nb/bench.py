@@ -8,6 +8,7 @@ __all__ = ['TARGETS', 'COLUMNS', 'BENCHMARKS', 'Spent', 'clock', 'alternate', 'p
            'seconds_per_image', 'advise']
 
 # %% ../nbs/48_bench.ipynb #107e1261
+import io
 import os
 import resource
 import statistics
@@ -296,6 +297,7 @@ def run_benchmarks(
     profile: str = "smoke",  # a study's profile, whose sizes are taken
     only: list[str] | None = None,  # names; None: all
     folder: str | Path | None = None,  # None: reports/benchmarks of the study
+    progress: bool = True,  # tell on stderr what is measured, and how long it took
 ) -> Path:  # <folder>/<profile>/summary.html
     "Run benchmarks one after the other, and put their figures on one page"
     from patchlesion_nb.report import NotebookFailed
@@ -306,7 +308,8 @@ def run_benchmarks(
     folder = Path(folder or study_root() / "reports" / "benchmarks")
     folder, failed = (folder / Bench("summary", profile).profile.name).resolve(), []
     for number, name in enumerate([*names, "summary"], 1):
-        start, tell = time.monotonic(), partial(print, f"{name}:", file=sys.stderr, flush=True)
+        out = sys.stderr if progress else io.StringIO()
+        start, tell = time.monotonic(), partial(print, f"{name}:", file=out, flush=True)
         if name in BENCHMARKS:
             tell(f"part {number} of {len(names)}, at most ten minutes: {BENCHMARKS[name]}")
         more = {"figures": str(folder)} if name == "summary" else {}
@@ -410,6 +413,11 @@ def _advice_row(option, setting, wall, ratio, note=""):
             "note": note}
 
 # %% ../nbs/48_bench.ipynb #fcac9fbe
+def _tell(line):
+    "A line of progress on stderr"
+    print(f"advice: {line}", file=sys.stderr, flush=True)
+
+
 def _free_memory():
     "Bytes that may still be asked for"
     return psutil.virtual_memory().available
@@ -484,11 +492,6 @@ def advise(
         return pd.DataFrame(rows + _evaluation_advice(config, chosen.crops_at_once, repeats))
 
 # %% ../nbs/48_bench.ipynb #fb64561e
-def _tell(line):
-    "A line of progress on stderr"
-    print(f"advice: {line}", file=sys.stderr, flush=True)
-
-
 def _settings(config, images):
     "The settings that a profile has now, in words"
     layout = "channels last" if config.channels_last else "contiguous"

@@ -124,7 +124,7 @@ def results(
 
 # %% ../nbs/35_results.ipynb #ed941bc7
 def _table_metrics(f1):
-    "The paper's three metrics, with one of the readings of F1 (PAPER D10)"
+    "The paper's three metrics, with one of the readings of F1 (D10)"
     return {"mc_sensitivity": mc_sensitivity, "mc_specificity": mc_specificity,
             "f1": partial(f1_score, average=f1)}
 

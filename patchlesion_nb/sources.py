@@ -40,7 +40,7 @@ class Source:
     split_folds: int = 3  # for grouped and random: folds beside the test set
     split_seed: int = 0  # for grouped and random
     colour: Literal["refuse", "convert"] = "refuse"  # what to do with grey and CMYK images
-    fit: Literal["resize", "window"] = "resize"  # to the size; PAPER D6
+    fit: Literal["resize", "window"] = "resize"  # to the size; D6
     images: int = 0  # for synthetic sets: images to train on
     test_per_class: int = 0  # for synthetic sets: test images of each class
     seed: int = 0  # for synthetic sets

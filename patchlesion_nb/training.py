@@ -230,7 +230,7 @@ class Validation(Callback):
 def crop_reduction(
     config: RunConfig,  # resolved
 ) -> str:  # "probabilities" or "logits"
-    "How crops become one prediction: probabilities for Multi-Crop, else logits (PAPER D9)"
+    "How crops become one prediction: probabilities for Multi-Crop, else logits (D9)"
     return "probabilities" if config.strategy == "multi_crop" else "logits"
 
 # %% ../nbs/26_training.ipynb #755bace5
