@@ -47,8 +47,8 @@ def normalize(
 ) -> torch.Tensor:  # float [..., 3, H, W]
     "Bring the colours to the scale that a network expects"
     if isinstance(mode, str) and mode not in ("none", "imagenet"):
-        raise ValueError(f"unknown normalization {mode!r}: 'none', 'imagenet' or mean and deviation "
-                         "is expected")
+        raise ValueError(f"unknown normalization {mode!r}: 'none', 'imagenet' or mean and "
+                         "deviation is expected")
     if mode == "none":
         return images
     return transforms.normalize(images, *(mode if mode != "imagenet" else _IMAGENET))

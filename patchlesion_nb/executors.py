@@ -297,14 +297,14 @@ def run_missing(
     progress: bool = True,  # show bars, and a line a training
 ) -> int:  # cells that were missing
     "Make what is missing of a study; raise `RunsFailed` at the end if something failed"
-    from patchlesion_nb.models import _pretrained_config
+    from patchlesion_nb.models import pretrained_config
 
     execute = executor_named(executor)
     for run in {(cell.run.network, cell.run.weights): cell.run for cell in wanted}.values():
         initial_weights(run, fetch=True)
     missing = missing_runs(wanted, data, runs)
     for name in dict.fromkeys(cell.run.network for cell in missing):
-        _pretrained_config(name)
+        pretrained_config(name)
     failed = execute(missing, data, runs, progress)
     if failed:
         last = (log.read_text("utf-8").strip().splitlines()[-1] for _, log in failed)

@@ -22,7 +22,7 @@ import safetensors.torch
 import torch
 
 from .core import DataError
-from .models import PatchNetwork, _pretrained_config, build_network
+from .models import PatchNetwork, pretrained_config, build_network
 
 # %% ../nbs/12_pretrained.ipynb #2d410a72
 _NO_WEIGHTS = {
@@ -249,7 +249,7 @@ def imagenet_file(
     fetch: bool = False,  # download them if they are not at hand
 ) -> Path | None:  # None: not at hand
     "The file of ImageNet weights: placed by the user, in a cache, in a package, or from the hub"
-    config = _pretrained_config(name)
+    config = pretrained_config(name)
     found = _cached_file(config) or (_download(config) if fetch else None)
     return Path(found) if found else None
 
@@ -271,5 +271,5 @@ def expected_scale(
     name: str,  # a timm network, with or without the tag of its weights
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:  # red, green and blue of each
     "Mean and standard deviation with which a network's weights were trained"
-    config = _pretrained_config(name)
+    config = pretrained_config(name)
     return tuple(config.mean), tuple(config.std)

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from .core import (
-    DataError, abbreviated, data_folder, explained_disk_errors, study_root)
+    DataError, some, data_folder, explained_disk_errors, study_root)
 from .metadata import ImageTable, read_images
 from .splits import (
     Round, authors_split, check_split, derm7pt_split, make_split, missed_duplicates, read_split,
@@ -151,8 +151,10 @@ def _split_of(source, table, folder, root):
         split = _drawn_split(source, table, root)
     elif source.split == "lists":
         split = derm7pt_split(folder)
+    elif source.split == "file":
+        split = read_split(folder / source.split_file)
     else:
-        split = read_split(folder / source.split_file) if source.split == "file" else authors_split()
+        split = authors_split()
     check_split(table, split)
     return split, split_fingerprint(split)
 
@@ -236,5 +238,5 @@ def check_test_set(
               for image in test.table.images["image_id"] if image in seen]
     if shared:
         raise DataError(f"test set '{name}': {len(shared)} of its {len(test.table)} images are "
-                        f"also in training: {abbreviated(shared)}. Delete their rows from its metadata, "
+                        f"also in training: {some(shared)}. Delete their rows from its metadata, "
                         "or leave the set out of test_sets.")

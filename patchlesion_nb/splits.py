@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .core import DataError, abbreviated, did_you_mean, replaced_whole
-from .metadata import ImageTable, _derm7pt_rows, _read_rows
+from .core import DataError, some, did_you_mean, replaced_whole
+from .metadata import ImageTable, derm7pt_rows, read_rows
 
 # %% ../nbs/02_splits.ipynb #a5e2c83b
 TEST, TRAIN = "test", "train"
@@ -41,7 +41,7 @@ def _as_split(image_ids, parts):
 def _check_parts(split, source="the split"):
     if split.index.has_duplicates:
         twice = split.index[split.index.duplicated()].unique()
-        raise DataError(f"{source}: {len(twice)} images stand more than once: {abbreviated(twice)}. "
+        raise DataError(f"{source}: {len(twice)} images stand more than once: {some(twice)}. "
                         "Expected is one part an image: delete the others.")
     present = set(split.unique())
     known = [part for part in present if re.fullmatch(r"test|train|fold(0|[1-9]\d*)", str(part))]
@@ -52,9 +52,9 @@ def _check_parts(split, source="the split"):
                         f"{did_you_mean(wrong.iloc[0], (TEST, TRAIN, 'fold0', 'fold1', 'fold2'))}.")
     expected = {TEST, *map(_fold, range(max(len(present) - 1, 1)))}
     if present not in (expected, {TEST, TRAIN}):
-        raise DataError(f"{source} has the parts {abbreviated(sorted(present), 9)}; expected is a test "
+        raise DataError(f"{source} has the parts {some(sorted(present), 9)}; expected is a test "
                         "set, and folds numbered from 0 without a gap: "
-                        f"{abbreviated(sorted(expected), 9)}; or test and train alone.")
+                        f"{some(sorted(expected), 9)}; or test and train alone.")
 
 # %% ../nbs/02_splits.ipynb #25ef23d4
 def check_split(
@@ -66,10 +66,10 @@ def check_split(
     images = pd.Index(table.images.image_id)
     if len(absent := images.difference(split.index)):
         raise DataError(f"{len(absent)} of {len(images)} images of '{table.name}' have no part in "
-                        f"the split: {abbreviated(absent)}. Use a split of this data set, or make_split.")
+                        f"the split: {some(absent)}. Use a split of this data set, or make_split.")
     if len(foreign := split.index.difference(images)):
         raise DataError(f"{len(foreign)} of {len(split)} images of the split are not in "
-                        f"'{table.name}': {abbreviated(foreign)}. Is the data set whole? If a part of it "
+                        f"'{table.name}': {some(foreign)}. Is the data set whole? If a part of it "
                         "is meant, use split[split.index.isin(table.images.image_id)].")
 
 # %% ../nbs/02_splits.ipynb #8629de51
@@ -145,7 +145,7 @@ def read_split(
     path: str | Path, # CSV file with the columns image_id and part
 ) -> pd.Series: # part of each image, indexed by image id
     "Read a split and check its parts."
-    rows = _read_rows(path, ["image_id", "part"])
+    rows = read_rows(path, ["image_id", "part"])
     split = _as_split(rows.image_id, rows.part)
     _check_parts(split, path)
     return split
@@ -169,7 +169,7 @@ def derm7pt_split(
     folder: str | Path, # derm7pt's download, as for `read_derm7pt`
 ) -> pd.Series: # part of each image, "test" or "train", indexed by image id
     "derm7pt's own split, its training and validation lists taken together."
-    _, rows = _derm7pt_rows(folder)
+    _, rows = derm7pt_rows(folder)
     rows = rows[rows.class_name != ""]
     split = _as_split(rows.image_id, rows["part"].replace("valid", TRAIN))
     _check_parts(split, f"the index lists in {folder}")

@@ -29,8 +29,8 @@ from filelock import FileLock, Timeout
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
-from .core import DataError, abbreviated, explained_disk_errors
-from .metadata import ImageTable, _impostor
+from .core import DataError, some, explained_disk_errors
+from .metadata import ImageTable, impostor
 
 # %% ../nbs/04_store.ipynb #2d90aa24
 class _Sources:
@@ -172,7 +172,7 @@ def _decode(data, row, colour):
         raise
     except Exception as error: # decoders raise many kinds on damaged files
         unknown = isinstance(error, UnidentifiedImageError)
-        why = _impostor(data) or (f"it is none of {', '.join(_FORMATS)}" if unknown else
+        why = impostor(data) or (f"it is none of {', '.join(_FORMATS)}" if unknown else
                                   str(error).splitlines()[0][:80] if str(error) else repr(error))
         raise DataError(f"{_place(row)} cannot be decoded, it is damaged or no image ({why}): "
                         "download it again.") from error
@@ -325,7 +325,7 @@ def read_store_header(
         raise DataError(f"{path} is damaged ({error}): {_AGAIN}") from error
     if found not in STORE_FORMATS:
         raise DataError(f"{path} has format {found}; this version reads the formats "
-                        f"{abbreviated(STORE_FORMATS)}: {_AGAIN}")
+                        f"{some(STORE_FORMATS)}: {_AGAIN}")
     return header
 
 # %% ../nbs/04_store.ipynb #07552fd8
@@ -580,7 +580,7 @@ def _build(table, sources, folder, wish, known, threads, progress):
             (folder/other).unlink(missing_ok=True)
     if turned:
         print(f"turned upright, as EXIF says: {len(turned)} of {len(table)} images "
-              f"({abbreviated(turned)})")
+              f"({some(turned)})")
 
 # %% ../nbs/04_store.ipynb #2aadd68e
 def _note_seen(folder, stamp, seen):
@@ -644,5 +644,5 @@ def check_store(
     if store.image_ids != expected:
         differing = sorted(set(store.image_ids) ^ set(expected))
         raise DataError(f"{store.folder} holds {len(store)} images, the table '{table.name}' "
-                        f"{len(expected)}; on one side only: {abbreviated(differing)}. Build the store "
+                        f"{len(expected)}; on one side only: {some(differing)}. Build the store "
                         "for this table.")
