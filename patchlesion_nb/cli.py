@@ -429,7 +429,7 @@ _RATIOS = {"seconds a step": "{:.3f}".format, "times as long": "{:.2f}".format}
 @app.command("bench")
 def bench_command(
     profile: Annotated[
-        str | None, typer.Option(help="A study's profile, for its sizes or, with --advise, settings.")
+        str | None, typer.Option(help="A study's profile: its sizes, or with --advise settings.")
     ] = None,
     only: Annotated[
         list[str] | None, typer.Option(help="Only this benchmark; may be repeated.")
