@@ -410,6 +410,11 @@ def _advice_row(option, setting, wall, ratio, note=""):
             "note": note}
 
 # %% ../nbs/48_bench.ipynb #fcac9fbe
+def _tell(line):
+    "A line of progress on stderr"
+    print(f"advice: {line}", file=sys.stderr, flush=True)
+
+
 def _free_memory():
     "Bytes that may still be asked for"
     return psutil.virtual_memory().available
@@ -484,11 +489,6 @@ def advise(
         return pd.DataFrame(rows + _evaluation_advice(config, chosen.crops_at_once, repeats))
 
 # %% ../nbs/48_bench.ipynb #fb64561e
-def _tell(line):
-    "A line of progress on stderr"
-    print(f"advice: {line}", file=sys.stderr, flush=True)
-
-
 def _settings(config, images):
     "The settings that a profile has now, in words"
     layout = "channels last" if config.channels_last else "contiguous"
