@@ -65,6 +65,7 @@ def _spent(measure, now):
 def alternate(
     measures: Mapping[str, Callable],  # name -> function without arguments
     repeats: int = 5,  # turns that count, at least 1
+    warm: bool = True,  # one turn before that does not count
     now: Callable = clock,  # gives a `Spent`
     seconds: float = np.inf,  # wall seconds that all turns may take
     tell: Callable = lambda line: None,  # gets a line before the first turn and after each one
@@ -72,19 +73,19 @@ def alternate(
     "Call each measure by turns and take the medians"
     if repeats < 1 or not measures:
         raise ValueError(f"{len(measures)} measures, {repeats} turns: at least 1 of each is needed")
-    turns, made, planned = {name: [] for name in measures}, -1, repeats
-    tell(f"{', '.join(map(str, measures))}: a turn to warm up")
+    turns, made, planned = {name: [] for name in measures}, -warm, repeats
+    tell(', '.join(map(str, measures)) + ": a turn to warm up" * warm)
     start = now().wall
     while made < planned:
         for name in list(measures)[:: -1 if made % 2 else 1]:
             turns[name].append(_spent(measures[name], now))
         made += 1
-        each = max(now().wall - start, 1e-9) / (made + 1)
-        planned = min(repeats, max(3, int(min(repeats, seconds / each - 1))))
+        each = max(now().wall - start, 1e-9) / (made + warm)
+        planned = min(repeats, max(3, int(min(repeats, seconds / each - warm))))
         left = max(planned - made, 0) * each
         tell(f"{made} of {planned} turns of {each:.1f} s made, {left:.0f} s left"
              + f"; {repeats} do not fit into {seconds:.0f} s" * (planned < repeats))
-    turns = {name: spent[1:] for name, spent in turns.items()}
+    turns = {name: spent[warm:] for name, spent in turns.items()}
     medians = {name: [statistics.median(column) for column in zip(*spent)]
                for name, spent in turns.items()}
     table = pd.DataFrame.from_dict(medians, orient="index", columns=Spent._fields)
@@ -132,10 +133,11 @@ class Bench:
         "A line of progress on stderr"
         print(f"{self.name}: {line}", file=sys.stderr, flush=True)
 
-    def alternate(self, measures, share=1.0, repeats=None):  # share of the time that is left
+    def alternate(self, measures, share=1.0, **more):  # share of the time that is left
         "`alternate` within the time that is left, with lines of progress"
         left = max(540 - (time.monotonic() - self.start), 0)
-        return alternate(measures, repeats or self.repeats, seconds=share * left, tell=self.tell)
+        given = {"repeats": self.repeats, "seconds": share * left, "tell": self.tell}
+        return alternate(measures, **given | more)
 
 # %% ../nbs/48_bench.ipynb #cd05c434
 class Target(NamedTuple):
