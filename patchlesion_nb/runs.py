@@ -560,7 +560,7 @@ def _copy_kept(store, run, partial, tables):
 def keep(
     self: RunStore,
     run: str,  # id of a whole run
-    tables: dict[str, Callable],  # "evaluation/reduction" -> what gives image_id and a column a class
+    tables: dict[str, Callable],  # "evaluation/reduction" -> what gives ids and probabilities
 ) -> bool:  # whether something is new
     "Copy what pages need of a run to the kept ones"
     target, before = self.kept / "runs" / run, self.kept_folder(run)
