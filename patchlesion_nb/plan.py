@@ -230,6 +230,11 @@ class StudyData(SourceImages):
 
     kept_weights: Mapping = field(default_factory=dict)  # of `RunStore.kept_weights`
 
+    @property
+    def named_fingerprints(self) -> dict:  # data, pixels, split
+        "The fingerprints as an identity notes them"
+        return dict(zip(("data", "pixels", "split"), self.fingerprints))
+
     def identity(
         self,
         config: RunConfig,
@@ -512,9 +517,8 @@ def _notes(trainings, data, store, finished):
     if kept:
         yield (f"{kept} of {len(trainings)} runs are kept ones, of {store.kept / 'runs'}: "
                "probabilities of each image, without weights, attention and single crops")
-    yield from store.refused_kept({
-        name: dict(zip(("data", "pixels", "split"), images.fingerprints))
-        for name, images in data.items()})
+    yield from store.refused_kept(
+        {name: images.named_fingerprints for name, images in data.items()})
     for code, count in sorted(_unused(trainings, data, store).items()):
         what = "evaluation" if code.startswith("evaluation") else "run"
         what += " with these settings is" if count == 1 else "s with these settings are"
