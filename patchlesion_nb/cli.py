@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'data_app', 'Quiet', 'ProfileOption', 'DataRoot', 'Tables', 'FoldsOption', 'Networks', 'runs_app', 'data_synth',
            'data_check', 'data_prepare', 'plan_command', 'train_command', 'study_command', 'runs_list', 'runs_show',
-           'runs_compare', 'parse_values', 'tune_command', 'bench_command']
+           'runs_compare', 'runs_keep', 'runs_check', 'parse_values', 'tune_command', 'bench_command']
 
 # %% ../nbs/49_cli.ipynb #dc868aaf
 import json
@@ -179,9 +179,9 @@ def plan_command(
     with _Friendly(quiet):
         chosen = load_profile(profile)
         wanted = study_runs(chosen, only, networks, folds)
-        data = study_data_if_there(chosen, wanted, data_root)
-        text = format_plan(plan_study(chosen, wanted, data, RunStore()), None if everything else 6)
-        typer.echo(text)
+        store = RunStore(profile=chosen.name)
+        data = study_data_if_there(chosen, wanted, data_root, store=store)
+        typer.echo(format_plan(plan_study(chosen, wanted, data, store), None if everything else 6))
 
 # %% ../nbs/49_cli.ipynb #fb5c2d78
 def _rows_named(profile, table, row, networks, folds):
@@ -239,11 +239,12 @@ def _train_all(profile, wanted, data_root, executor, progress):
     from patchlesion_nb.runs import RunStore
     from patchlesion_nb.plan import at_checkpoint, format_plan, plan_study, study_data
 
-    data, runs = study_data(profile, wanted, data_root, progress=progress), RunStore()
+    runs, cells = RunStore(profile=profile.name), [*wanted, *at_checkpoint(wanted, "best")]
+    data = study_data(profile, cells, data_root, progress=progress, store=runs)
     if progress:
         typer.echo(format_plan(plan_study(profile, wanted, data, runs), lines=0))
     try:
-        run_missing([*wanted, *at_checkpoint(wanted, "best")], data, runs, executor, progress)
+        run_missing(cells, data, runs, executor, progress)
     except RunsFailed as failed:
         return str(failed)
     return ""
@@ -391,6 +392,48 @@ def runs_compare(
 
     with _Friendly(quiet):
         typer.echo(RunStore().compare_runs(first, second).to_string(index=False))
+
+# %% ../nbs/49_cli.ipynb #b5774cdc
+@runs_app.command("keep")
+def runs_keep(profile: ProfileOption = "demo", data_root: DataRoot = None):
+    "Copy what pages need of the finished trainings to reports/<profile>; say what is new."
+    from patchlesion_nb.plan import study_data_if_there, study_runs
+    from patchlesion_nb.profiles import load_profile
+    from patchlesion_nb.results import keep_runs
+    from patchlesion_nb.runs import RunStore
+
+    with _Friendly():
+        chosen = load_profile(profile)
+        store = RunStore(profile=chosen.name)
+        data = study_data_if_there(chosen, study_runs(chosen), data_root)
+        new, count = keep_runs(chosen, data, store)
+        for run in new:
+            typer.echo(f"new: {run}")
+        typer.echo(f"{count} finished runs of {chosen.name} are kept in {store.kept / 'runs'}")
+
+
+@runs_app.command("check")
+def runs_check(profile: ProfileOption = "demo"):
+    "Verify kept trainings, and make the pages' numbers from them again; 1 if any differs."
+    from patchlesion_nb.plan import study_data_if_there, study_runs
+    from patchlesion_nb.profiles import load_profile
+    from patchlesion_nb.report import check_pages
+    from patchlesion_nb.runs import RunStore
+
+    with _Friendly():
+        chosen = load_profile(profile)
+        store = RunStore(profile=chosen.name)
+        data = study_data_if_there(chosen, study_runs(chosen), store=store)
+        named = {name: images.named_fingerprints for name, images in data.items()}
+        told = store.refused_kept(named)
+        differing, compared = check_pages(profile)
+        for line in told + differing:
+            typer.echo(line)
+        kept = len(list((store.kept / "runs").glob("[!.]*/")))
+        typer.echo(f"{kept} kept runs, {len(told)} of them not shown; {compared} files of pages "
+                   f"compared, {len(differing)} problems")
+        if told or differing:
+            raise typer.Exit(1)
 
 # %% ../nbs/49_cli.ipynb #d599ca4f
 def parse_values(

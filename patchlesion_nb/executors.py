@@ -30,7 +30,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from .config import EvaluationConfig, RunConfig, resolve_run
-from .core import available_cores, did_you_mean, study_root
+from .core import DataError, available_cores, did_you_mean, study_root
 from .plan import StudyData, StudyRun, distinct_trainings, epoch_images, missing_runs
 from .runs import RunStore, initial_weights, note_identity
 from .store import check_store, open_store
@@ -38,6 +38,9 @@ from .store import check_store, open_store
 # %% ../nbs/34_executors.ipynb #185e3eb8
 def _pixels(images):
     "The pixels of a set of images, refused if they belong to others"
+    if not images.folder.exists():
+        raise DataError("training and evaluation need the images, and only their labels are kept "
+                        f"({images.folder}.parquet): put the images in place, or take train = False")
     store = open_store(images.store_folder)
     check_store(images.table, store)
     return store
@@ -300,8 +303,9 @@ def run_missing(
     from patchlesion_nb.models import pretrained_config
 
     execute = executor_named(executor)
-    for run in {(cell.run.network, cell.run.weights): cell.run for cell in wanted}.values():
-        initial_weights(run, fetch=True)
+    missing = missing_runs(wanted, data, runs)
+    for run in {(cell.run.network, cell.run.weights): cell.run for cell in missing}.values():
+        initial_weights(run, fetch=True)  # with them, some may be found
     missing = missing_runs(wanted, data, runs)
     for name in dict.fromkeys(cell.run.network for cell in missing):
         pretrained_config(name)

@@ -107,9 +107,9 @@ def learning_history(
     parts = [pd.DataFrame(columns=["network", "row", "fold", "run", "training_loss"])]
     for cell in runs:
         run = data[cell.run.dataset].run_id(cell.run)
-        if store.has_run(run):
+        if folder := store.found_run(run):
             names = {"network": cell.network, "row": cell.row, "fold": cell.fold, "run": run}
-            parts.append(pd.read_csv(store.run_folder(run) / "history.csv").assign(**names))
+            parts.append(pd.read_csv(folder / "history.csv").assign(**names))
     table = pd.concat(parts[1:] or parts, ignore_index=True)
     return table if SCORE in table else table.assign(**{SCORE: np.nan})
 
@@ -201,7 +201,8 @@ def open_page(
         cells = study_runs(profile, [name], asked.networks, asked.folds)
     except ValueError as error:
         raise ParameterError(plain_words(error)) from None
-    return Page(name, asked, profile, cells, at_checkpoint(cells, "best"), RunStore())
+    return Page(name, asked, profile, cells, at_checkpoint(cells, "best"),
+                RunStore(profile=profile.name))
 
 # %% ../nbs/44_pages.ipynb #0aba8a5c
 def images_name(
@@ -221,7 +222,7 @@ def page_images(
 ) -> dict:  # StudyData of each data set, by its name in runs
     "The images of a study, found or drawn; what that prints goes to the log."
     with redirect_stdout(sys.stderr):
-        return study_data(page.profile, cells, page.asked.data_root)
+        return study_data(page.profile, cells, page.asked.data_root, store=page.store)
 
 # %% ../nbs/44_pages.ipynb #0764ef56
 def introduce(
@@ -260,7 +261,7 @@ def prepare(
     "Find the images, list what is missing, make it, and read what there is."
     if not page.cells:
         return
-    page.data = page_images(page, page.cells)
+    page.data = page_images(page, page.cells + page.others)
     wanted = page.cells + page.others
     _show_plan(page, wanted)
     if page.asked.train:
@@ -295,7 +296,7 @@ def _show_plan(page, wanted):
     to_do = int(planned["evaluations missing"].sum())
     print(f"{to_do} of {len(wanted)} results were missing when this page was begun.")
     if plan.notes:
-        report.display_notice("Code, versions and initial weights", *plan.notes)
+        report.display_notice("Kept runs, code, versions and initial weights", *plan.notes)
     report.display_table(planned, "Trainings, and what they cost", "plan", page.asked.output,
                          headers=2, folded=not to_do)
 
@@ -895,7 +896,7 @@ def show_provenance(
           page.data[cell.run.dataset].evaluation_id(cell.evaluation))
          for cell in page.cells + page.others],
         columns=["network", "row", "fold", "checkpoint", "run", "evaluation"])
-    told = provenance(known | facts, [page.store.run_folder(run) for run in behind["run"]])
+    told = provenance(known | facts, filter(None, map(page.store.found_run, behind["run"])))
     report.display_table(told, "Where the numbers of this page come from", "provenance",
                          page.asked.output)
     if len(behind):

@@ -6,7 +6,7 @@
 __all__ = ['TEMPLATES', 'HEAVY', 'COLOURS', 'SECTIONS', 'assigned_names', 'refuse_unknown_parameters', 'ParameterError',
            'fill_template', 'table_html', 'write_table', 'display_table', 'display_figure', 'display_notice',
            'display_missing', 'page_heading', 'page_html', 'declared_parameters', 'own_kernel', 'experiment_notebook',
-           'NotebookFailed', 'run_notebook', 'render_study', 'library_notebooks', 'render_library']
+           'NotebookFailed', 'run_notebook', 'render_study', 'check_pages', 'library_notebooks', 'render_library']
 
 # %% ../nbs/41_report.ipynb #7a19f641
 import ast
@@ -22,7 +22,7 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from functools import cache, partial
 from importlib.resources import files
@@ -35,6 +35,7 @@ from xml.etree import ElementTree
 from filelock import FileLock
 import jinja2
 from markupsafe import Markup, escape
+import numpy as np
 import pandas as pd
 import psutil
 
@@ -648,6 +649,83 @@ def render_study(
         name: value for name, value in asked.items() if name in names}, alone)
         for path, names in declared.items()}
     return _make_site(site, tasks, jobs, progress)
+
+# %% ../nbs/41_report.ipynb #3660f0e4
+_NOT_KEPT = ("plan.csv", "provenance.csv", "missing.csv", "claim_09.csv")
+
+
+def _differing(before, again):
+    "In what two CSV files differ, in words; empty if in nothing"
+    tables = [pd.read_csv(path, dtype=str, keep_default_na=False) for path in (before, again)]
+    first, second = (table[table["claim"] != "9"] if "claim" in table else table
+                     for table in tables)
+    if list(first) != list(second) or len(first) != len(second):
+        return f"{first.shape} rows and columns, and {second.shape} from kept runs"
+    numbers = (table.apply(pd.to_numeric, errors="coerce") for table in (first, second))
+    close = np.isclose(*numbers, rtol=1e-9, atol=1e-9) | (first.to_numpy() == second.to_numpy())
+    places = np.argwhere(~close)
+    if not len(places):
+        return ""
+    row, column = places[0]
+    values = [table.iat[row, column] for table in (first, second)]
+    return (f"{len(places)} of {close.size} values differ, such as {first.columns[column]} in line "
+            f"{row + 2}: {values[0]!r}, and {values[1]!r} from kept runs")
+
+
+@contextmanager
+def _kept_alone(kept, root):
+    "A study's root in which there is nothing but what one profile keeps"
+    before = dict(os.environ)
+    for name in ("runs", "images"):
+        Path(root, "reports", kept.name).mkdir(parents=True, exist_ok=True)
+        Path(root, "reports", kept.name, name).symlink_to((kept / name).resolve())
+    machine = ("PATCHLESION_DEVICE", "PATCHLESION_THREADS")
+    try:
+        for name in [name for name in before if name.startswith("PATCHLESION_")]:
+            if name not in machine:
+                del os.environ[name]
+        os.environ["PATCHLESION_ROOT"] = str(root)
+        yield Path(root, "reports", kept.name)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _pages_to_check(kept, profile):
+    "The notebooks whose pages have CSV files, each with what it was asked for"
+    for folder in sorted({path.parent for path in kept.glob("[!.]*/*.csv")}):
+        try:
+            notebook = experiment_notebook(folder.name)
+        except ValueError:
+            continue
+        record = folder / "page.json"
+        asked = json.loads(record.read_text("utf-8"))["parameters"] if record.is_file() else {}
+        asked = {name: value for name, value in asked.items() if name in ("networks", "folds")}
+        asked |= {"profile": str(profile), "train": False}
+        yield notebook, {name: value for name, value in asked.items()
+                         if name in declared_parameters(notebook)}
+
+
+def check_pages(
+    profile: str,  # name of a profile, or path of its TOML file
+) -> tuple[list[str], int]:  # what differs or cannot be made, a sentence each; files compared
+    "Make every page of a profile again from kept runs alone, and compare the numbers"
+    from patchlesion_nb.profiles import load_profile
+    kept = study_root() / "reports" / load_profile(profile).name
+    profile = Path(profile).resolve() if Path(profile).is_file() else profile
+    pages, told, compared = list(_pages_to_check(kept, profile)), [], 0
+    with TemporaryDirectory() as root, _kept_alone(kept, root) as folder:
+        site = _profile_site(folder, profile)
+        tasks = {notebook.stem: partial(_make_page, site, notebook, notebook.stem, asked, False)
+                 for notebook, asked in pages}
+        told += _make_pages(tasks, None, False) if tasks else []
+        for before in (path for name in tasks for path in sorted((kept / name).glob("*.csv"))):
+            again = folder / before.parent.name / before.name
+            if before.name not in _NOT_KEPT and again.is_file():
+                compared += 1
+                difference = _differing(before, again)
+                told += [f"{before}: {difference}"] if difference else []
+    return told, compared
 
 # %% ../nbs/41_report.ipynb #6cf5b002
 def library_notebooks() -> list:  # paths in the order of the house, the tour first
