@@ -34,6 +34,7 @@ from .parameters import TableParameters, read_parameters
 from .plan import (
     ALL_FOLDS, at_checkpoint, experiment_rows, missing_runs, plan_study, study_data, study_runs)
 from .profiles import Profile, comparison_note, load_profile, profile_reasons
+from .protocol import departures
 from .report import ParameterError
 from .rows import published
 from .runs import RunStore, evaluation_id
@@ -257,6 +258,8 @@ def introduce(
     "Show the profile, and what makes its numbers unlike the paper's."
     profile = page.profile
     report.display_notice(f"Profile “{profile.name}”", profile.description)
+    if differs := departures(profile, page.name, page.cells):
+        report.display_notice("Not as the protocol says", differs, kind="warning")
     if absent and not page.cells:
         report.display_notice("Nothing to show", _why_empty(page) or absent)
         return
