@@ -49,7 +49,8 @@ def _main_source(profile):
         profile.dataset, layout, profile.image_size, profile.split, profile.dataset,
         profile.split_file, profile.split_folds, profile.split_seed, profile.colour,
         images=profile.synthetic_images, test_per_class=profile.synthetic_test_per_class,
-        seed=profile.synthetic_seed, keep=profile.store_keep)
+        seed=profile.synthetic_seed, keep=profile.store_keep,
+        merge_lesions=profile.merge_lesions)
 
 
 def _spc_source(profile):

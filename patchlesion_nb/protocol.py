@@ -36,6 +36,8 @@ def _images(profile, cells):
         source = sources(profile)[key]
         one = told[source.name] = {"layout": source.layout, "split": source.split,
                                    "size": "x".join(map(str, source.size)), "fit": source.fit}
+        if source.merge_lesions:
+            one["merge_lesions"] = source.merge_lesions
         if source.layout != "folder":
             one["drawn"] = image_folder(source, root=".").name
         if source.split in ("grouped", "random"):
@@ -293,7 +295,7 @@ def write_protocol(
     kept, path = read_protocol(profile), _folder(profile) / "PROTOCOL.md"
     seen = results_on_test(profile, data_root)
     changes = differences({key: kept[key] for key in kept if key != "amendments"}, new)
-    late = f"written after {seen} test results were there"
+    late = f"test results were there already: {seen}"
     changes = changes if kept else [late] * (seen > 0)
     new["amendments"] = _amended(path, kept, changes, reason, seen)
     path.parent.mkdir(parents=True, exist_ok=True)

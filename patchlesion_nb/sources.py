@@ -24,9 +24,9 @@ import pandas as pd
 from .core import (
     DataError, data_folder, explained_disk_errors, replaced_whole, study_root)
 from .metadata import IMAGE_SUFFIXES, ImageTable, is_image, read_images, walk_images
-from patchlesion_nb.splits import (
-    Round, authors_split, check_split, derm7pt_split, make_split, read_split, split_fingerprint,
-    split_round)
+from .splits import (
+    Round, authors_split, check_split, derm7pt_split, make_split, merge_lesions, pairs_across,
+    read_pairs, read_split, split_fingerprint, split_round)
 
 # %% ../nbs/05_sources.ipynb #c79a2f2a
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Source:
     test_per_class: int = 0  # for synthetic sets: test images of each class
     seed: int = 0  # for synthetic sets
     keep: Literal["pixels", "jpeg"] = "pixels"  # in the store; JPEGs for huge sets
+    merge_lesions: str = ""  # pairs of images of one lesion: a CSV in the folder, or ham10000
 
 # %% ../nbs/05_sources.ipynb #0f810b50
 def _code(module):
@@ -241,6 +242,26 @@ def _read_split_of(source, folder):
     return read_split(folder / source.split_file) if source.split == "file" else authors_split()
 
 
+def _pairs(source, folder):
+    "The pairs of images that a source takes for one lesion"
+    named = source.merge_lesions
+    return read_pairs(named if named == "ham10000" else Path(folder, named))
+
+
+def _merged(source, table, folder):
+    "The images, their lesions merged if the source says so"
+    return merge_lesions(table, _pairs(source, folder)) if source.merge_lesions else table
+
+
+def _tell_pairs(source, split, folder):
+    "Which pairs of one lesion lie across parts of the split"
+    across = pairs_across(split, _pairs(source, folder))
+    told = "; ".join(f"{one.first} {one.first_part}, {one.second} {one.second_part}"
+                     for one in across.itertuples())
+    print(f"{source.name}: {len(across)} pairs of images of one lesion lie across parts of the "
+          f"split{': ' * bool(told)}{told}")
+
+
 def _split_of(source, table, folder, root):
     "The split that a source names, checked against the images, and its fingerprint"
     if source.split in ("grouped", "random"):
@@ -280,10 +301,13 @@ def prepare_source(
     if source.layout != "folder":
         _draw(source, folder, progress)
     table = _table_of(folder, root)
-    split, split_digest = _split_of(source, table, folder, root)
     place = store_folder(table, source.size, root, source.fit, source.keep)
     store = build_store(table, place, source.size, source.colour, progress=progress,
                         fit=source.fit, keep=source.keep)
+    table = _merged(source, table, folder)
+    split, split_digest = _split_of(source, table, folder, root)
+    if progress and source.merge_lesions:
+        _tell_pairs(source, split, folder)
     digests = (table.fingerprint(), store.fingerprint, split_digest)
     return SourceImages(table, split, folder, store.folder, digests)
 
@@ -305,5 +329,6 @@ def source_if_there(
     if not store.is_dir():
         return None
     pixels = read_store_header(store)["pixels_sha256"]
+    table = _merged(source, table, folder)
     split, split_digest = _split_of(source, table, folder, root)
     return SourceImages(table, split, folder, store, (table.fingerprint(), pixels, split_digest))
