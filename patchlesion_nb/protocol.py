@@ -152,12 +152,11 @@ def _tuning(profile):
 
 
 def _cost(profile, cells):
-    "How many trainings, and the images and crops that they compute; None where nobody knows"
+    "How many trainings, the images and crops of those that can be counted, and how many cannot"
     with TemporaryDirectory() as nowhere:
         trainings = plan_study(profile, cells, {}, RunStore(nowhere)).trainings
-    cost = {name: trainings[name].sum(skipna=False) for name in ("images", "crops")}
-    return {"trainings": len(trainings)} | {
-        name: None if pd.isna(value) else int(value) for name, value in cost.items()}
+    return {"trainings": len(trainings), "uncounted": int(trainings["crops"].isna().sum())} | {
+        name: int(trainings[name].sum()) for name in ("images", "crops")}
 
 # %% ../nbs/37_protocol.ipynb #7bd529d9
 def protocol_of(
