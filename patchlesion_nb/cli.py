@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['app', 'data_app', 'Quiet', 'ProfileOption', 'DataRoot', 'Tables', 'FoldsOption', 'Networks', 'runs_app', 'data_synth',
            'data_check', 'data_prepare', 'plan_command', 'train_command', 'study_command', 'runs_list', 'runs_show',
-           'runs_compare', 'runs_keep', 'runs_check', 'parse_values', 'tune_command', 'bench_command']
+           'runs_compare', 'runs_keep', 'runs_check', 'parse_values', 'tune_command', 'protocol_command',
+           'bench_command']
 
 # %% ../nbs/49_cli.ipynb #dc868aaf
 import json
@@ -481,6 +482,22 @@ def tune_command(
         scores = tune(run, parse_values(values), images, RunStore(), output, not quiet)
         text = scores.to_string(index=False, float_format="{:.1f}".format)
         typer.echo(f"{text}\nadded to {output}")
+
+# %% ../nbs/49_cli.ipynb #e902eb71
+@app.command("protocol")
+def protocol_command(
+    profile: ProfileOption = "demo",
+    amend: Annotated[
+        str, typer.Option(metavar="REASON", help="Why it is changed, or written late.")
+    ] = "",
+    data_root: DataRoot = None,
+):
+    "Write what a study will do, before it has test results: reports/<profile>/PROTOCOL.md."
+    from patchlesion_nb.protocol import write_protocol
+
+    with _Friendly():
+        typer.echo(f"The study's protocol: {write_protocol(profile, amend, data_root)}")
+
 
 # %% ../nbs/49_cli.ipynb #0ee63ef9
 _RATIOS = {"seconds a step": "{:.3f}".format, "times as long": "{:.2f}".format}

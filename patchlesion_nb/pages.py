@@ -6,9 +6,9 @@
 __all__ = ['SCORE', 'LEAST_LESIONS', 'provenance', 'beside_published', 'learning_history', 'validation_scores', 'plan_table',
            'altered_files', 'Page', 'open_page', 'images_name', 'page_images', 'introduce', 'prepare', 'finish',
            'summarize', 'small_classes', 'file_name', 'by_row', 'row_kinds', 'show_results', 'restrict',
-           'own_baselines', 'same_images', 'show_differences', 'recalls', 'without_single_network', 'show_recalls',
-           'contrast_groups', 'show_contrast', 'show_audit', 'show_learning_curves', 'show_best_row', 'show_checks',
-           'show_choices', 'show_provenance']
+           'beside_duplicates', 'own_baselines', 'same_images', 'show_differences', 'recalls', 'without_single_network',
+           'show_recalls', 'contrast_groups', 'show_contrast', 'show_audit', 'show_learning_curves', 'show_best_row',
+           'show_checks', 'show_choices', 'show_provenance']
 
 # %% ../nbs/44_pages.ipynb #80de5c18
 import json
@@ -35,10 +35,11 @@ from .parameters import TableParameters, read_parameters
 from .plan import (
     ALL_FOLDS, at_checkpoint, experiment_rows, missing_runs, plan_study, study_data, study_runs)
 from .profiles import Profile, comparison_note, load_profile, profile_reasons
+from .protocol import departures
 from .report import ParameterError
 from .rows import published
 from .runs import RunStore
-from .splits import audit_leakage
+from .splits import audit_leakage, merge_lesions
 
 # %% ../nbs/44_pages.ipynb #f0560b2d
 def provenance(
@@ -233,6 +234,8 @@ def introduce(
     "Show the profile, and what makes its numbers unlike the paper's."
     profile = page.profile
     report.display_notice(f"Profile “{profile.name}”", profile.description)
+    if differs := departures(profile, page.name, page.cells):
+        report.display_notice("Not as the protocol says", differs, kind="warning")
     if absent and not page.cells:
         if there := study_runs(profile, [page.name]):
             networks = ", ".join(dict.fromkeys(cell.network for cell in there))
@@ -499,6 +502,32 @@ def restrict(
             found.append(replace(p, positions=p.positions[mask], targets=p.targets[mask],
                                  probabilities=p.probabilities[mask]))
     return found
+
+# %% ../nbs/44_pages.ipynb #bfc3a46a
+def beside_duplicates(
+    page: Page,
+    pairs: pd.DataFrame,  # of `splits.read_pairs`
+) -> pd.DataFrame:  # [network, row] and, for published, dropped and merged: images, mean, low, high
+    "Each row's MC-sensitivity as split, without test images that leak, and with lesions merged."
+    leaking, merged = {}, {}
+    for name, data in page.data.items():
+        images, test = data.table.images, data.round(0).test
+        one = merge_lesions(data.table, pairs).images["lesion_id"]
+        leaking[name] = np.intersect1d(test, np.flatnonzero(one.isin(one.drop(test))))
+        lesions = images["lesion_id"].copy()
+        lesions[test] = lesions[test].groupby(one[test]).transform("first")
+        table = replace(data.table, images=images.assign(lesion_id=lesions))
+        merged[name] = replace(data, table=table)
+    kept = restrict(page, lambda data, p: ~np.isin(p.positions, leaking[p.dataset]))
+    ways = {"as split": (page.predictions, page.data), "dropped": (kept, page.data),
+            "merged": (page.predictions, merged)}
+    told = {}
+    for way, (predictions, data) in ways.items():
+        scores = results.summary(page.profile, page.cells, predictions, data)
+        scores = scores[scores["metric"] == "mc_sensitivity"].set_index(["network", "row"])
+        images = {key: len(group[0].targets) for key, group in by_row(predictions).items()}
+        told[way] = scores[["mean", "low", "high"]].assign(images=pd.Series(images))
+    return pd.concat(told, axis=1)
 
 # %% ../nbs/44_pages.ipynb #b5b8f715
 def own_baselines(page: Page) -> dict:  # row -> the row it is to be compared with

@@ -63,6 +63,7 @@ def sources(
         profile.dataset, "synthetic_ham10000" if profile.data == "synthetic" else "folder",
         split=profile.split, folder=profile.dataset, split_file=profile.split_file,
         split_folds=profile.split_folds, split_seed=profile.split_seed,
+        merge_lesions=profile.merge_lesions,
         images=profile.synthetic_images, test_per_class=profile.synthetic_test_per_class, **same)
     spc = Source(
         profile.spc_dataset, "synthetic_derm7pt" if profile.spc == "synthetic" else "folder",
@@ -75,7 +76,8 @@ def sources(
               for key, source in (splits | seeds).items()}
     window = replace(spc, name=f"{spc.name}_window", fit="window")
     of_table_4 = {"spc": spc, "spc_window": window} if profile.spc != "none" else {}
-    tests = {name: replace(main, name=name, layout="folder", size=size, split="test", folder=name)
+    tests = {name: replace(main, name=name, layout="folder", size=size, split="test", folder=name,
+                           merge_lesions="")
              for name, size in zip(profile.test_sets, profile.test_set_sizes)}
     return {"": main, **others, **of_table_4, **tests}
 

@@ -72,6 +72,9 @@ class Profile(BaseModel):
     split_file: str = Field("split.csv", description="for file: path below the data folder")
     split_folds: int = Field(3, ge=2, description="for grouped: folds beside the test set")
     split_seed: int = Field(0, ge=0, description="for grouped: seed of the split")
+    merge_lesions: str = Field(
+        "", description="images that are one lesion under two ids: a CSV of pairs below the data "
+        "folder, or ham10000 for the 18 pairs of Abhishek et al.; \"\": none")
     colour: Literal["refuse", "convert"] = Field(
         "refuse", description="grey and CMYK images: refuse them by name, or convert to RGB")
     synthetic_images: int = Field(0, ge=0, description="for synthetic: images in the folds")

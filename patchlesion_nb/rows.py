@@ -249,7 +249,8 @@ EXPERIMENTS = {
         extension_switches=SWITCHES, extension_placement=_placement, extension_cost=(),
         extension_leakage=LEAKAGE, extension_melanoma=_PLAIN_TABLE_2 + TABLE_5,
         extension_calibration=_PLAIN_TABLE_2 + TABLE_5, extension_replication=_replication,
-        extension_external_test=_external_test, claims=()),
+        extension_external_test=_external_test, extension_duplicates=_PLAIN_TABLE_2 + TABLE_5,
+        claims=()),
 }
 
 

@@ -19,12 +19,11 @@ from filelock import FileLock
 import numpy as np
 import pandas as pd
 
-from .core import (
-    DataError, some, data_folder, explained_disk_errors, study_root)
+from .core import DataError, data_folder, explained_disk_errors, some, study_root
 from .metadata import ImageTable, read_images
 from .splits import (
-    Round, authors_split, check_split, derm7pt_split, make_split, missed_duplicates, read_split,
-    split_fingerprint, split_round, write_split)
+    Round, authors_split, check_split, derm7pt_split, make_split, merge_lesions, pairs_across,
+    read_pairs, read_split, split_fingerprint, split_round, write_split)
 
 # %% ../nbs/05_sources.ipynb #c79a2f2a
 @dataclass(frozen=True)
@@ -45,6 +44,7 @@ class Source:
     test_per_class: int = 0  # for synthetic sets: test images of each class
     seed: int = 0  # for synthetic sets
     keep: Literal["pixels", "jpeg"] = "pixels"  # in the store; JPEGs for huge sets
+    merge_lesions: str = ""  # pairs of images of one lesion: a CSV in the folder, or ham10000
 
 # %% ../nbs/05_sources.ipynb #0f810b50
 def _code(module):
@@ -142,6 +142,26 @@ def _drawn_split(source, table, root):
     return split
 
 # %% ../nbs/05_sources.ipynb #b18cd218
+def _pairs(source, folder):
+    "The pairs of images that a source takes for one lesion"
+    named = source.merge_lesions
+    return read_pairs(named if named == "ham10000" else Path(folder, named))
+
+
+def _merged(source, table, folder):
+    "The images, their lesions merged if the source says so"
+    return merge_lesions(table, _pairs(source, folder)) if source.merge_lesions else table
+
+
+def _tell_pairs(source, split, folder):
+    "Which pairs of one lesion lie across parts of the split"
+    across = pairs_across(split, _pairs(source, folder))
+    told = "; ".join(f"{one.first} {one.first_part}, {one.second} {one.second_part}"
+                     for one in across.itertuples())
+    print(f"{source.name}: {len(across)} pairs of images of one lesion lie across parts of the "
+          f"split{': ' * bool(told)}{told}")
+
+
 def _split_of(source, table, folder, root):
     "The split that a source names, checked against the images, and its fingerprint"
     if source.split == "test":
@@ -187,10 +207,13 @@ def prepare_source(
     if source.layout != "folder":
         _draw(source, folder, progress)
     table = read_images(folder)
-    split, split_digest = _split_of(source, table, folder, root)
     place = store_folder(table, source.size, root, source.fit, source.keep)
     store = build_store(table, place, source.size, source.colour, progress=progress,
                         fit=source.fit, keep=source.keep)
+    table = _merged(source, table, folder)
+    split, split_digest = _split_of(source, table, folder, root)
+    if progress and source.merge_lesions:
+        _tell_pairs(source, split, folder)
     digests = (table.fingerprint(), store.fingerprint, split_digest)
     return SourceImages(table, split, folder, store.folder, digests)
 
@@ -214,6 +237,7 @@ def source_if_there(
     if not store.is_dir():
         return None
     pixels = read_store_header(store)["pixels_sha256"]
+    table = _merged(source, table, folder)
     split, split_digest = _split_of(source, table, folder, root)
     return SourceImages(table, split, folder, store, (table.fingerprint(), pixels, split_digest))
 
@@ -221,7 +245,7 @@ def source_if_there(
 def check_test_set(
     test: SourceImages,  # all of it is scored
     trained: SourceImages,  # the images of the trainings, with their split
-    duplicates: pd.DataFrame | None = None,  # pairs from_img, to_img; None: `missed_duplicates`
+    duplicates: pd.DataFrame | None = None,  # of `read_pairs`; None: those known of HAM10000
 ) -> None:  # nothing: a set that must not be scored is a `DataError`
     "Refuse a test set of other classes, or with images that are also in training"
     name = test.table.name
@@ -229,9 +253,9 @@ def check_test_set(
         raise DataError(f"test set '{name}' has the classes {', '.join(test.table.classes)}; the "
                         f"networks know {', '.join(trained.table.classes)}: name the same classes "
                         "in the same order, or leave the set out of test_sets.")
-    pairs = missed_duplicates() if duplicates is None else duplicates
+    pairs = read_pairs("ham10000") if duplicates is None else duplicates
     seen = {image: image for image in trained.split.index[trained.split != "test"]}
-    for one, other in (("from_img", "to_img"), ("to_img", "from_img")):
+    for one, other in (("first", "second"), ("second", "first")):
         alike = pairs[pairs[other].isin(seen.keys())]
         seen = dict(zip(alike[one], alike[other])) | seen
     shared = [image if seen[image] == image else f"{image} (as {seen[image]})"

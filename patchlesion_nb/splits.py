@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TEST', 'TRAIN', 'check_split', 'make_split', 'audit_leakage', 'write_split', 'read_split', 'authors_split',
-           'missed_duplicates', 'derm7pt_split', 'Round', 'split_round', 'split_fingerprint']
+           'read_pairs', 'merge_lesions', 'pairs_across', 'derm7pt_split', 'Round', 'split_round', 'split_fingerprint']
 
 # %% ../nbs/02_splits.ipynb #45f6c4d4
 import hashlib
@@ -157,12 +157,43 @@ def authors_split() -> pd.Series: # part of each of HAM10000's 10,015 images, in
     with resources.as_file(place) as path:
         return read_split(path)
 
-# %% ../nbs/02_splits.ipynb #961e8cce
-def missed_duplicates() -> pd.DataFrame: # columns similarity, from_img, to_img
-    "Pairs of HAM10000's images that are one lesion under two ids."
-    place = resources.files("patchlesion_nb")/"resources"/"splits"/"ham10000_missed_duplicates.csv"
-    with place.open(encoding="utf-8") as stream:
-        return pd.read_csv(stream)
+# %% ../nbs/02_splits.ipynb #3d3ea4db
+def read_pairs(
+    path: str | Path, # CSV with the columns first and second, or "ham10000" for the shipped pairs
+) -> pd.DataFrame: # first, second: image ids
+    "Pairs of images that show one lesion."
+    if str(path) != "ham10000":
+        return read_rows(path, ["first", "second"])[["first", "second"]]
+    place = resources.files("patchlesion_nb")/"resources"/"splits"/"ham10000_duplicates.csv"
+    with resources.as_file(place) as shipped:
+        return read_rows(shipped, ["first", "second"])
+
+
+def merge_lesions(
+    table: ImageTable, # the images
+    pairs: pd.DataFrame, # of `read_pairs`
+) -> ImageTable: # the same, with one lesion id for all images of a lesion, its first
+    "Images of a pair become one lesion, and with them all other images of their lesions."
+    images = table.images.set_index("image_id")
+    if absent := [one for one in pairs.to_numpy().ravel() if one not in images.index]:
+        raise DataError(f"pairs of one lesion: {some(absent)} not in '{table.name}'. "
+                        "Expected are pairs of its images: leave those of other sets out.")
+    lesions = images["lesion_id"]
+    for first, second in pairs.itertuples(index=False):
+        one, other = sorted((lesions[first], lesions[second]))
+        lesions = lesions.where(lesions != other, one)
+    merged = table.images.assign(lesion_id=lesions.to_numpy())
+    return ImageTable(merged, table.classes, table.name)
+
+
+def pairs_across(
+    split: pd.Series, # part of each image, indexed by image id
+    pairs: pd.DataFrame, # of `read_pairs`
+) -> pd.DataFrame: # first, first_part, second, second_part
+    "Pairs whose images lie in different parts of a split."
+    told = pairs.assign(**{f"{name}_part": split.loc[pairs[name]].to_numpy() for name in pairs})
+    told = told[["first", "first_part", "second", "second_part"]]
+    return told[told["first_part"] != told["second_part"]].reset_index(drop=True)
 
 # %% ../nbs/02_splits.ipynb #79c9b6f0
 def derm7pt_split(
