@@ -8,8 +8,9 @@ __all__ = ['VERDICTS', 'LEVEL', 'READINGS', 'CLAIMED', 'ASPECTS', 'CLAIMS', 'MAR
            'LADDER', 'INSTEAD', 'LADDER_PARTS', 'CROP_PARTS', 'SPC_PARTS', 'BALANCING_PARTS', 'METRIC_PARTS',
            'VERDICT_COLUMNS', 'AGREEMENT_PARTS', 'CLAIM_EXPERIMENTS', 'EFFECTS', 'p_value', 'settled', 'gain',
            'extra_gain', 'same_order', 'spread', 'Part', 'dropout_parts', 'published_test_images',
-           'binomial_standard_error', 'agreement_lines', 'count_lines', 'consistency_lines', 'parts_for', 'ledger',
-           'claim_verdicts', 'published_ledger', 'replicated', 'explain_gain', 'explain_balancing']
+           'binomial_standard_error', 'range_in_words', 'agreement_lines', 'count_lines', 'consistency_lines',
+           'parts_for', 'ledger', 'claim_verdicts', 'published_ledger', 'replicated', 'explain_gain',
+           'explain_balancing']
 
 # %% ../nbs/36_claims.ipynb #aa977243
 import re
@@ -506,7 +507,7 @@ VERDICT_COLUMNS = (
     "to_decide")
 
 
-def _range_in_words(least, most):
+def range_in_words(least, most):
     if np.isinf(most) or np.isinf(least):
         return f"above {least:.3g}" if np.isinf(most) else f"below {most:.3g}"
     return f"{least:.3g} to {most:.3g}"
@@ -521,7 +522,7 @@ def _line(part, network, reading, **columns):
     return nothing | {
         "claim": part.claim, "statement": part.statement, "aspect": part.aspect,
         "reading": reading, "network": network, "runs": 0,
-        "claimed": _range_in_words(part.least, part.most) + points} | columns
+        "claimed": range_in_words(part.least, part.most) + points} | columns
 
 # %% ../nbs/36_claims.ipynb #1e55b0a3
 def _more_lesions(p, rarest):
@@ -552,7 +553,7 @@ def _own_columns(scores, part, network, relative):
     elif told["verdict"] == "undecided":
         words = f"more trainings per row than {min(runs)}"
     return told | {"runs": min(runs), "best": rows[0][1] * part.best, "to_decide": words,
-                   "claimed": _range_in_words(*limits)}
+                   "claimed": range_in_words(*limits)}
 
 # %% ../nbs/36_claims.ipynb #a9899aa3
 def _agrees(statement, measure, source="trained", least=0.0, aspect="direction"):

@@ -18,7 +18,7 @@ import jinja2
 import pandas as pd
 
 from .claims import (
-    CLAIMS, CLAIM_EXPERIMENTS, LEVEL, MARGINS, _range_in_words, ledger, parts_for)
+    CLAIMS, CLAIM_EXPERIMENTS, LEVEL, MARGINS, range_in_words, ledger, parts_for)
 from .config import EvaluationConfig, RunConfig
 from .core import replaced_whole, some, study_root
 from .plan import (
@@ -107,7 +107,7 @@ def _part_line(part):
     "A line about predictions"
     return {"aspect": part.aspect, "metric": part.metric,
             "rows": [f"{row} ({table})" for table, row in part.rows],
-            "best_of": part.picked_from, "range": _range_in_words(part.least, part.most),
+            "best_of": part.picked_from, "range": range_in_words(part.least, part.most),
             "why": _why(part), "readings": list(part.readings),
             "primary": part.claim in PRIMARY_CLAIMS and part.aspect in ("direction", "cause")}
 
