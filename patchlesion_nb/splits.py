@@ -162,11 +162,11 @@ def read_pairs(
     path: str | Path, # CSV with the columns first and second, or "ham10000" for the shipped pairs
 ) -> pd.DataFrame: # first, second: image ids
     "Pairs of images that show one lesion."
-    if str(path) != "ham10000":
-        return read_rows(path, ["first", "second"])[["first", "second"]]
-    place = resources.files("patchlesion_nb")/"resources"/"splits"/"ham10000_duplicates.csv"
-    with resources.as_file(place) as shipped:
-        return read_rows(shipped, ["first", "second"])
+    if str(path) == "ham10000":
+        place = resources.files("patchlesion_nb")/"resources"/"splits"/"ham10000_duplicates.csv"
+        with resources.as_file(place) as shipped:
+            return read_pairs(shipped)
+    return read_rows(path, ["first", "second"])[["first", "second"]].reset_index(drop=True)
 
 
 def merge_lesions(
