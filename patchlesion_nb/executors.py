@@ -40,8 +40,7 @@ def _pixels(images):
     "The pixels of a set of images, refused if they belong to others"
     if not images.folder.exists():
         raise DataError("training and evaluation need the images, and only their labels are kept "
-                        f"({images.folder}.parquet): put the images in place, or take "
-                        "train = False")
+                        f"({images.folder}.parquet): put the images in place, or train nothing")
     store = open_store(images.store_folder)
     check_store(images.table, store)
     return store

@@ -553,7 +553,8 @@ def _copy_kept(store, run, partial, tables):
             shutil.copyfile(source, partial / name)
     for name, table in tables.items():
         if not (partial / f"{name}.parquet").exists():
-            table().to_parquet(partial / f"{name}.parquet", index=False, compression="zstd")
+            table().to_parquet(partial / f"{name}.parquet", index=False, compression="zstd",
+                               use_dictionary=False)  # 74 kB for 2,511 images; with it, 104
 
 
 @patch
