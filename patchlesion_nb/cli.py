@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'data_app', 'Quiet', 'ProfileOption', 'DataRoot', 'Tables', 'FoldsOption', 'Networks', 'runs_app', 'data_synth',
            'data_check', 'data_prepare', 'plan_command', 'train_command', 'study_command', 'runs_list', 'runs_show',
-           'runs_compare', 'parse_values', 'tune_command', 'bench_command']
+           'runs_compare', 'predict_command', 'parse_values', 'tune_command', 'bench_command']
 
 # %% ../nbs/49_cli.ipynb #dc868aaf
 import json
@@ -391,6 +391,37 @@ def runs_compare(
 
     with _Friendly(quiet):
         typer.echo(RunStore().compare_runs(first, second).to_string(index=False))
+
+# %% ../nbs/49_cli.ipynb #7a3c51e1
+@app.command("predict")
+def predict_command(
+    words: Annotated[list[str], typer.Argument(
+        metavar="RUN... IMAGES...", help="Ids of runs, or rows such as 'table_2/End Attention'; "
+        "then images, folders or zips.")],
+    profile: ProfileOption = "demo",
+    networks: Networks = None,
+    coverage: Annotated[float | None, typer.Option(
+        help="Add sets of classes that hold the true one so often, such as 0.9.")] = None,
+    output: Annotated[Path, typer.Option(
+        help="Page to write, with a CSV beside it.")] = Path("predictions.html"),
+    colour: Annotated[str | None, typer.Option(
+        help="Grey and CMYK images: refuse or convert; else as the study.")] = None,
+    data_root: DataRoot = None,
+    quiet: Quiet = False,
+):
+    "Predict the classes of images with trained networks. No medical device."
+    from patchlesion_nb.predict import predict
+
+    with _Friendly(quiet):
+        images = [word for word in words if Path(word).exists()]
+        runs = [word for word in words if word not in images]
+        if not runs or not images:
+            raise ValueError(f"{'no run' if images else 'no image'} among {', '.join(words)}: name "
+                             "runs or rows (patchlesion runs list), and files or folders of images")
+        table = predict(runs, images, profile, coverage, output, colour, networks, data_root,
+                        not quiet)
+        typer.echo(table["prediction"].value_counts().to_string())
+        typer.echo(f"{output}\n{output.with_suffix('.csv')}")
 
 # %% ../nbs/49_cli.ipynb #d599ca4f
 def parse_values(
