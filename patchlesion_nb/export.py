@@ -56,7 +56,7 @@ class PortableNetwork(nn.Module, PyTorchModelHubMixin, library_name="patchlesion
     def generate_model_card(self, *inputs, **options):
         return self.card or super().generate_model_card(*inputs, **options)
 
-
+# %% ../nbs/46_export.ipynb #c0d3d52f
 def portable(
     network: TrainedNetwork,  # of a run
     card: ModelCard | None = None,  # pushed and saved with it
@@ -81,7 +81,7 @@ def _class_counts(network):
     return [(name, *((images["target"].to_numpy()[side] == number).sum() for side in sides))
             for number, name in enumerate(network.classes)]
 
-
+# %% ../nbs/46_export.ipynb #93cd6b74
 def model_card(
     network: TrainedNetwork,  # of a run
     profile: str = "demo",  # its profile
@@ -130,13 +130,13 @@ def _write_onnx(program, path, settings):
     session = InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
 
-
+# %% ../nbs/46_export.ipynb #3f5f581c
 def _write_torch(program, path, settings):
     "The file, and what runs it"
     torch.export.save(program, path, extra_files={"patchlesion.json": settings})
     return torch.export.load(path).module()
 
-
+# %% ../nbs/46_export.ipynb #4abecda2
 def export_network(
     network: TrainedNetwork,  # of a run
     folder: str | Path,  # gets network.onnx or network.pt2, README.md, and files for the Hub
@@ -162,8 +162,8 @@ def export_network(
     difference = float((found - expected).abs().max())
     if not difference <= _FAR:
         path.unlink()
-        raise ValueError(f"{path} was removed: its logits are {difference:.2g} from the original's, "
-                         f"more than {_FAR}: try the other format")
+        raise ValueError(f"{path} was removed: its logits are {difference:.2g} from the "
+                         f"original's, more than {_FAR}: try the other format")
     model.save_pretrained(folder)
     return path, difference
 

@@ -20,7 +20,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from .config import EvaluationConfig, RunConfig, load_config
-from .core import DataError, abbreviated
+from .core import DataError
 from .metadata import _image_id, _require, find_images
 from .metrics import reduce_crops
 from .plan import StudyData, StudyRun, sources, study_data_if_there, study_runs
@@ -57,7 +57,7 @@ def _here(config):
         return config.model_copy(update={"device": "cpu", "precision": "float32"})
     return config
 
-
+# %% ../nbs/42_predict.ipynb #a8882453
 def _classes(store, run, images):
     "The classes of a run, from one of its evaluations or the table of its images"
     from pyarrow.parquet import read_schema
@@ -69,7 +69,7 @@ def _classes(store, run, images):
                         "as data_root.")
     return tuple(read_schema(evaluated[0]).names[2:]) if evaluated else images.table.classes
 
-
+# %% ../nbs/42_predict.ipynb #abe88899
 def _of_cell(cell, run, profile, data, store):
     "The trained network of a cell of a profile"
     from patchlesion_nb.evaluation import trained_network
@@ -104,7 +104,7 @@ def _session_network(session):
 
     return Session()
 
-
+# %% ../nbs/42_predict.ipynb #7a5e53b4
 def _of_file(path):
     "The network of a file that `export` wrote"
     if EXPORTED[_require(path).suffix] != "onnx":
@@ -120,9 +120,9 @@ def _of_file(path):
         raise DataError(f"{path} cannot be read as ONNX ({error}): export it again") from error
     text = session.get_modelmeta().custom_metadata_map.get("patchlesion")
     if text is None:
-        raise DataError(f"{path} is a network of {session.get_modelmeta().producer_name or 'another'}"
-                        " program, without what patchlesion export writes on image size, crops and "
-                        "classes: apply it with onnxruntime")
+        maker = session.get_modelmeta().producer_name or "another program"
+        raise DataError(f"{path} is a network of {maker}, without what patchlesion export writes "
+                        "on image size, crops and classes: apply it with onnxruntime")
     told = json.loads(text)
     return TrainedNetwork(path.name, RunConfig(**told.pop("run")),
                           EvaluationConfig(**told.pop("evaluation")), told["reduce"],
@@ -143,7 +143,7 @@ def _row_cells(name, profile, networks):
                          "with networks")
     return found
 
-
+# %% ../nbs/42_predict.ipynb #bafd8190
 def _run_cell(name, profile, networks, store):
     "The run that a name means, and the cell of the profile that it was trained for"
     run = store.find_run(name)
@@ -154,7 +154,7 @@ def _run_cell(name, profile, networks, store):
     raise ValueError(f"run {run} belongs to no row of the profile {profile.name}, which would say "
                      "to which size its images are brought: name its own profile")
 
-
+# %% ../nbs/42_predict.ipynb #7c7d9d1f
 def find_networks(
     names: Sequence[str],  # ids of runs or their first letters, rows as table/row, ONNX files
     profile: str = "demo",  # name or TOML file of the profile that they belong to
@@ -211,16 +211,18 @@ _KEPT_BYTES = 1 << 30  # of decoded images; chosen here
 def _check_size(found, row, network):
     "Refuse an image that the network's size does not suit"
     scales = [have / want for have, want in zip(found, network.size)]
-    what, (height, width) = f"image '{row[0]}' is {found[1]}x{found[0]} (width x height)", network.size
+    what = f"image '{row[0]}' is {found[1]}x{found[0]} (width x height)"
+    height, width = network.size
     if min(scales) < _LEAST_SCALE:
-        raise DataError(f"{what}; the network was trained at {width}x{height}, and the details that "
-                        "it looks for are not in an image less than half as large: take the "
+        raise DataError(f"{what}; the network was trained at {width}x{height}, and the details "
+                        "that it looks for are not in an image less than half as large: take the "
                         "original, not a thumbnail.")
     if network.fit == "resize" and max(scales) / min(scales) > _MOST_SQUASH:
-        raise DataError(f"{what}; it would be squashed to the {width}x{height} on which the network "
-                        "was trained: turn it, or crop it around the lesion to nearly that aspect.")
+        raise DataError(f"{what}; it would be squashed to the {width}x{height} on which the "
+                        "network was trained: turn it, or crop it around the lesion to nearly "
+                        "that aspect.")
 
-
+# %% ../nbs/42_predict.ipynb #184d31af
 class _Images:
     "Images as their pixel store would hold them: all checked first, and kept while memory allows"
 
@@ -232,7 +234,8 @@ class _Images:
         room = _KEPT_BYTES // (3 * network.size[0] * network.size[1])
         bar = tqdm(total=len(found), desc="reading", unit=" images", disable=not progress)
         with self.sources, bar:
-            for row, pixels in enumerate(_accepted(self._load, self.sources.rows, self.threads, bar)):
+            rows = self.sources.rows
+            for row, pixels in enumerate(_accepted(self._load, rows, self.threads, bar)):
                 if row < room:
                     self.kept[row] = pixels
 
@@ -285,7 +288,7 @@ def apply_network(
         logits, weights = forward_pass(network.load(), loader)
     return reduce_crops(logits, network.reduce), weights
 
-
+# %% ../nbs/42_predict.ipynb #99c1f87a
 def _tabulated(found, classes, said):
     "One row per image, from the probabilities [networks, n, C]"
     mean = said.mean(0)
@@ -313,7 +316,7 @@ def class_thresholds(
             thresholds[number] = own[rank - 1]
     return thresholds
 
-
+# %% ../nbs/42_predict.ipynb #33412f3c
 def prediction_sets(
     probabilities: np.ndarray,  # float [n, C]
     thresholds: np.ndarray,  # float [C], of `class_thresholds`
@@ -330,9 +333,9 @@ def _cells_scored(networks, part, store):
     for network in networks:
         cell, images = network.cell, network.images
         if not cell or not images or images.run_id(cell.run) != network.name:
-            raise DataError(f"{network.name}: its sets of classes are calibrated on the images of its "
-                            "training, and these are not prepared here as this version of the code "
-                            "had them: leave coverage out, or prepare them and train again.")
+            raise DataError(f"{network.name}: its sets of classes are calibrated on the images of "
+                            "its training, and these are not prepared here as this version of the "
+                            "code had them: leave coverage out, or prepare them and train again.")
         part = part or cell.evaluation.part
         asked = cell.evaluation.model_copy(update={"part": part})
         ensure_evaluation(cell.run, asked, images, store, progress=False)
@@ -340,7 +343,7 @@ def _cells_scored(networks, part, store):
         data[cell.run.dataset] = images
     return read_predictions(cells, data, store)
 
-
+# %% ../nbs/42_predict.ipynb #858d4d8d
 def calibrate(
     networks: Sequence[TrainedNetwork],  # an ensemble
     coverage: float,  # as for `class_thresholds`
@@ -350,7 +353,8 @@ def calibrate(
     store = store or RunStore()
     folds = _cells_scored(networks, "validation", store)
     targets = np.concatenate([fold.targets for fold in folds])
-    thresholds = class_thresholds(targets, np.concatenate([f.probabilities for f in folds]), coverage)
+    said = np.concatenate([fold.probabilities for fold in folds])
+    thresholds = class_thresholds(targets, said, coverage)
     tests = _cells_scored(networks, None, store)
     if len({test.dataset for test in tests}) > 1:
         raise ValueError("networks of several sets of images have no test set in common, on which "
@@ -387,14 +391,14 @@ def _overlay(images, networks, weights, titles):
     corners = ordered_corners(first.size, first.evaluation.crop_count, first.config.crop_size)
     figure = plot_crop_weights(images[shown], corners, first.config.crop_size, mean[shown], titles)
     alt = f"Crop weights of {len(shown)} images"
-    caption = (f"Crops of the first {len(shown)} of {len(mean)} images, coloured by attention weight "
-               "(the mean over networks): how strongly the network counts a crop, not where the "
-               "lesion is.")
+    caption = (f"Crops of the first {len(shown)} of {len(mean)} images, coloured by attention "
+               "weight (the mean over networks): how strongly the network counts a crop, not "
+               "where the lesion is.")
     return fill_template("figure.html.j2", kind="image/png", alt=alt, caption=caption, downloads=(),
                          data=base64.b64encode(_drawn(figure, "png", alt)).decode(),
                          width=round(96 * figure.get_size_inches()[0]))
 
-
+# %% ../nbs/42_predict.ipynb #8d940f8d
 def _networks_table(networks):
     "Which networks spoke"
     return pd.DataFrame([{
@@ -404,7 +408,7 @@ def _networks_table(networks):
         "image size": f"{network.size[1]}x{network.size[0]}", "reduced by": network.reduce,
         "checkpoint": network.evaluation.checkpoint} for network in networks])
 
-
+# %% ../nbs/42_predict.ipynb #a5e271c8
 def _write_page(path, table, networks, overlay, coverage, measured):
     "The page, and the CSV beside it"
     from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
@@ -414,10 +418,12 @@ def _write_page(path, table, networks, overlay, coverage, measured):
     table.to_csv(beside, index=False)
     shares = [*networks[0].classes, "probability", "spread"]
     percent = table.assign(**{name: 100 * table[name] for name in shares})
-    percent = percent.rename(columns={"probability": "probability (%)", "spread": "spread (points)"})
-    found = abbreviated([f"{name} {count}" for name, count in
-                         table["prediction"].value_counts().items()], shown=len(networks[0].classes))
-    heading = (f"# Predictions for {len(table)} images\n\n> {len(networks)} networks predict {found} "
+    percent = percent.rename(columns={"probability": "probability (%)",
+                                      "spread": "spread (points)"})
+    found = ", ".join(f"{name} {count}" for name, count in
+                      table["prediction"].value_counts().items())
+    heading = (f"# Predictions for {len(table)} images\n\n> {len(networks)} network"
+               f"{'s predict' if len(networks) > 1 else ' predicts'} {found} "
                f"({table['probability'].mean():.0%} probability on average).")
     parts = [fill_template("notice.html.j2", heading=_NO_DEVICE[0], paragraphs=_NO_DEVICE[1:],
                            kind="warning"),
