@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['app', 'data_app', 'Quiet', 'ProfileOption', 'DataRoot', 'Tables', 'FoldsOption', 'Networks', 'runs_app', 'data_synth',
            'data_check', 'data_prepare', 'plan_command', 'train_command', 'study_command', 'runs_list', 'runs_show',
-           'runs_compare', 'runs_keep', 'runs_check', 'parse_values', 'tune_command', 'protocol_command',
-           'bench_command']
+           'runs_compare', 'runs_keep', 'runs_check', 'predict_command', 'export_command', 'parse_values',
+           'tune_command', 'protocol_command', 'bench_command']
 
 # %% ../nbs/49_cli.ipynb #dc868aaf
 import json
@@ -435,6 +435,58 @@ def runs_check(profile: ProfileOption = "demo"):
                    f"compared, {len(differing)} problems")
         if told or differing:
             raise typer.Exit(1)
+
+# %% ../nbs/49_cli.ipynb #7a3c51e1
+@app.command("predict")
+def predict_command(
+    words: Annotated[list[str], typer.Argument(
+        metavar="RUN... IMAGES...", help="Ids of runs, rows such as 'table_2/End Attention', "
+        "or exported files; then images, folders or zips.")],
+    profile: ProfileOption = "demo",
+    networks: Networks = None,
+    coverage: Annotated[float | None, typer.Option(
+        help="Add sets of classes that hold the true one so often, such as 0.9.")] = None,
+    output: Annotated[Path, typer.Option(
+        help="Page to write, with a CSV beside it.")] = Path("predictions.html"),
+    colour: Annotated[str | None, typer.Option(
+        help="Grey and CMYK images: refuse or convert; else as the study.")] = None,
+    data_root: DataRoot = None,
+    quiet: Quiet = False,
+):
+    "Predict the classes of images with trained networks. No medical device."
+    from patchlesion_nb.predict import EXPORTED, predict
+
+    with _Friendly(quiet):
+        images = [word for word in words
+                  if Path(word).exists() and Path(word).suffix not in EXPORTED]
+        runs = [word for word in words if word not in images]
+        if not runs or not images:
+            raise ValueError(f"{'no run' if images else 'no image'} among {', '.join(words)}: name "
+                             "runs or rows (patchlesion runs list), and files or folders of images")
+        table = predict(runs, images, profile, coverage, output, colour, networks, data_root,
+                        not quiet)
+        typer.echo(table["prediction"].value_counts().to_string())
+        typer.echo(f"{output}\n{output.with_suffix('.csv')}")
+
+# %% ../nbs/49_cli.ipynb #7a3c51e5
+@app.command("export")
+def export_command(
+    runs: Annotated[list[str], typer.Argument(
+        help="Ids of runs, or rows such as 'table_2/End Attention'.")],
+    format: Annotated[str, typer.Option(help="onnx or torch.")] = "onnx",
+    profile: ProfileOption = "demo",
+    networks: Networks = None,
+    output: Annotated[Path, typer.Option(
+        help="Folder that gets one for each network.")] = Path("exported"),
+    data_root: DataRoot = None,
+    quiet: Quiet = False,
+):
+    "Write trained networks as ONNX or torch.export, with weights and card for the Hugging Face Hub."
+    from patchlesion_nb.export import export_runs
+
+    with _Friendly(quiet):
+        table = export_runs(runs, output, format, profile, networks, data_root)
+        typer.echo(table.to_string(index=False, float_format="{:.1e}".format))
 
 # %% ../nbs/49_cli.ipynb #d599ca4f
 def parse_values(
