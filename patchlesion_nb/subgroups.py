@@ -43,6 +43,7 @@ def subgroups(
 def group_counts(
     images: pd.DataFrame,  # rows of an `ImageTable`, such as those of its test set
     classes: tuple,  # in order
+    least: int = pages.LEAST_LESIONS,  # lesions of a class for it to be scored
 ) -> pd.DataFrame:  # by, group, class_name, images, lesions, scored; a line a group and class
     "How many images and lesions of each class each group has"
     lines, groups = [], subgroups(images)
@@ -56,15 +57,15 @@ def group_counts(
             lines.append(table.rename_axis("class_name").reset_index().assign(by=by, group=group))
     columns = ["by", "group", "class_name", "images", "lesions"]
     found = pd.concat(lines)[columns] if lines else pd.DataFrame(columns=columns)
-    return found.assign(scored=found["lesions"] >= pages.LEAST_LESIONS).reset_index(drop=True)
+    return found.assign(scored=found["lesions"] >= least).reset_index(drop=True)
 
 # %% ../nbs/46_subgroups.ipynb #8c4bcce8
-def _in_groups(page):
+def _in_groups(page, least):
     "Yield by, group and the predictions of its images of classes with enough lesions"
     for dataset in dict.fromkeys(p.dataset for p in page.predictions):
         told = [p for p in page.predictions if p.dataset == dataset]
         table = page.data[dataset].table
-        counts = group_counts(table.images.iloc[told[0].positions], table.classes)
+        counts = group_counts(table.images.iloc[told[0].positions], table.classes, least)
         known, names = subgroups(table.images), table.images["class_name"]
         for (by, group), lines in counts[counts["scored"]].groupby(["by", "group"], sort=False):
             kept = (known[by] == group) & names.isin(lines["class_name"])
@@ -74,11 +75,12 @@ def _in_groups(page):
 
 def group_scores(
     page: pages.Page,  # prepared
+    least: int = pages.LEAST_LESIONS,  # as for `group_counts`
     melanoma: str = "MEL",  # the class whose sensitivity stands apart
 ) -> pd.DataFrame:  # by, group, network, row, metric, value, low, high (percent), classes
     "MC-sensitivity and melanoma sensitivity of every row in every group, with intervals by lesion"
     lines = []
-    for by, group, part in _in_groups(page):
+    for by, group, part in _in_groups(page, least):
         for (network, row), same in pages.by_row(part).items():
             table, first = page.data[same[0].dataset].table, same[0]
             number, classes = table.classes.index(melanoma), len(set(first.targets))
@@ -99,10 +101,11 @@ def group_scores(
 def group_differences(
     page: pages.Page,  # prepared
     baselines: dict,  # row -> the row it is compared with
+    least: int = pages.LEAST_LESIONS,  # as for `group_counts`
 ) -> pd.DataFrame:  # of `results.comparisons`, with by and group; p_holm over all groups
     "Paired differences in MC-sensitivity within each group, corrected for rows and groups together"
     found = []
-    for by, group, part in _in_groups(page):
+    for by, group, part in _in_groups(page, least):
         if len(set(part[0].targets)) > 1:
             spreads = results.training_spreads(pages.same_images(page, part), page.data)
             table = results.comparisons(part, baselines, page.data, page.profile.bootstrap_draws,
