@@ -157,7 +157,7 @@ def run_curves(
     table,  # ImageTable
     store,  # PixelStore, or any array uint8 [n, H, W, 3]
     positions: np.ndarray,  # int [n], rows of the table
-    shares: np.ndarray | None = None,  # float [n, N], the lesion's share of each crop; None: no mask
+    shares: np.ndarray | None = None,  # float [n, N], lesion's share of each crop; None: no masks
 ) -> tuple[dict, np.ndarray | None]:  # of `order_curves`; weights [n, N], None without attention
     "Deletion and insertion by weight, by the crops' own logits, by lesion, and at random"
     from patchlesion_nb.evaluation import trained_network

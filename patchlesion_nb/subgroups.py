@@ -6,6 +6,8 @@
 __all__ = ['subgroups', 'group_counts', 'group_scores', 'group_differences']
 
 # %% ../nbs/46_subgroups.ipynb #40d316e6
+from functools import partial
+
 import numpy as np
 import pandas as pd
 
@@ -72,6 +74,11 @@ def _in_groups(page, least):
             yield by, group, pages.restrict(
                 page, lambda data, p, kept=kept: kept.to_numpy()[p.positions], told)
 
+# %% ../nbs/46_subgroups.ipynb #7f96ecf4
+def _recall_of(number, matrix):
+    "The share of one class that is recognised, percent"
+    return class_recall(matrix)[..., number]
+
 
 def group_scores(
     page: pages.Page,  # prepared
@@ -86,7 +93,7 @@ def group_scores(
             number, classes = table.classes.index(melanoma), len(set(first.targets))
             metrics = {"MC-sensitivity": mc_sensitivity} if classes > 1 else {}
             if number in first.targets:
-                metrics["melanoma sensitivity"] = lambda m, number=number: class_recall(m)[..., number]
+                metrics["melanoma sensitivity"] = partial(_recall_of, number)
             said = np.stack([p.predicted for p in same])
             lesions = table.images["lesion_id"].to_numpy()[first.positions]
             for name, metric in metrics.items():
