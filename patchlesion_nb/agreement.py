@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MASKS', 'MEASURES', 'has_masks', 'read_masks', 'LesionCrops', 'lesion_crops', 'rank_correlation', 'pointing_game',
            'effective_crops', 'place_correlation', 'centre_prior', 'control_networks', 'recorded_pass',
-           'imposed_weights', 'agreement']
+           'imposed_weights', 'lesion_counts', 'agreement']
 
 # %% ../nbs/28_agreement.ipynb #569477a0
 import io
@@ -264,8 +264,12 @@ def _drawn_measures(weights, lesions, counts):
     return drawn
 
 # %% ../nbs/28_agreement.ipynb #33f2220c
-def _lesion_counts(lesion_ids, draws, seed):
-    "How often each image counts: float32 [1 + draws, n], the first row all ones"
+def lesion_counts(
+    lesion_ids: Sequence[str],  # [n], lesion of each image
+    draws: int = 1000,  # of lesions
+    seed: int = 0,
+) -> np.ndarray:  # float32 [1 + draws, n], the first row all ones
+    "How often each image counts, once and in each draw of lesions"
     number = pd.factorize(np.asarray(lesion_ids))[0]
     lesions = number.max() + 1
     drawn = np.random.default_rng(seed).multinomial(lesions, np.full(lesions, 1 / lesions), draws)
@@ -293,7 +297,7 @@ def agreement(
     if not there.any():
         raise DataError("none of these images has a lesion mask: there is nothing to compare with")
     lesions = LesionCrops(*(part[there] for part in lesions))
-    counts = _lesion_counts(np.asarray(lesion_ids)[there], draws, seed)
+    counts = lesion_counts(np.asarray(lesion_ids)[there], draws, seed)
     drawn = {source: _drawn_measures(np.asarray(values, float)[:, there], lesions, counts)
              for source, values in weights.items()}
     trained, *others = drawn

@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['THEME', 'PALETTE', 'OURS', 'PUBLISHED', 'plot_results', 'plot_learning_curves', 'plot_confusion', 'plot_examples',
-           'plot_crops', 'plot_crop_weights', 'plot_agreement', 'plot_patch_dropout', 'plot_differences',
-           'plot_reliability', 'plot_roc', 'plot_cost', 'trace_shapes', 'plot_diagram', 'attention_block',
-           'architecture', 'plot_split']
+           'plot_crops', 'plot_crop_weights', 'plot_agreement', 'plot_patch_dropout', 'plot_kept_crops',
+           'plot_differences', 'plot_reliability', 'plot_roc', 'plot_cost', 'trace_shapes', 'plot_diagram',
+           'attention_block', 'architecture', 'plot_split']
 
 # %% ../nbs/40_figures.ipynb #a6260e6c
 from collections.abc import Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import product
 from textwrap import fill
 
 import matplotlib.pyplot as plt
@@ -393,6 +394,27 @@ def plot_patch_dropout(
             panel.set_title(network)
             panel.label_outer()
         _legend(figure, columns=max(2, len(counts)))
+    return figure
+
+# %% ../nbs/40_figures.ipynb #470fe366
+def plot_kept_crops(
+    table: pd.DataFrame,  # row, measure, order, left, probability (percent)
+) -> Figure:  # a column a row, a line of panels a measure
+    "The probability of the true class by how many crops are left"
+    _require(table, ("row", "measure", "order", "left", "probability"), "plot_kept_crops")
+    rows, measures, orders = (list(dict.fromkeys(table[name])) for name in (
+        "row", "measure", "order"))
+    size = (1.5 + 2.6 * len(rows), 0.9 + 2.4 * len(measures))
+    with _drawing(len(measures), len(rows), size, sharex=True, sharey=True) as (figure, axes):
+        for (measure, row), panel in zip(product(measures, rows), axes.flat):
+            part = table[(table["measure"] == measure) & (table["row"] == row)]
+            for order, line in part.groupby("order", sort=False):
+                panel.plot(line["left"], line["probability"], label=order, marker=".",
+                           **_style(orders.index(order)))
+            panel.set(title=row if measure == measures[0] else "", xlabel="crops left",
+                      ylabel=f"{measure}:\nprobability (%)")
+            panel.label_outer()
+        _legend(figure, columns=len(orders))
     return figure
 
 # %% ../nbs/40_figures.ipynb #771302d0
