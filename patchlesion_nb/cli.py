@@ -471,13 +471,15 @@ def predict_command(
 # %% ../nbs/49_cli.ipynb #7a3c51e5
 @app.command("export")
 def export_command(
-    runs: Annotated[list[str], typer.Argument(
-        help="Ids of runs, or rows such as 'table_2/End Attention'.")],
+    runs: Annotated[
+        list[str], typer.Argument(help="Ids of runs, or rows such as 'table_2/End Attention'.")
+    ],
     format: Annotated[str, typer.Option(help="onnx or torch.")] = "onnx",
     profile: ProfileOption = "demo",
     networks: Networks = None,
-    output: Annotated[Path, typer.Option(
-        help="Folder that gets one for each network.")] = Path("exported"),
+    output: Annotated[Path, typer.Option(help="Folder that gets one for each network.")] = Path(
+        "exported"
+    ),
     data_root: DataRoot = None,
     quiet: Quiet = False,
 ):
