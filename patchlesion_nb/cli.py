@@ -483,7 +483,7 @@ def export_command(
     data_root: DataRoot = None,
     quiet: Quiet = False,
 ):
-    "Write trained networks as ONNX or torch.export, with weights and card for the Hugging Face Hub."
+    "Write trained networks as ONNX or torch.export, with a card for the Hugging Face Hub."
     from patchlesion_nb.export import export_runs
 
     with _Friendly(quiet):
