@@ -466,7 +466,7 @@ def predict(
     if coverage is not None:
         thresholds, measured = calibrate(members, coverage)
         sets = prediction_sets(np.mean(said, axis=0), thresholds)
-        table.insert(4, "set", [" ".join(np.array(members[0].classes)[one]) for one in sets])
+        table.insert(4, "set", [", ".join(np.array(members[0].classes)[one]) for one in sets])
     if page is not None:
         titles = [f"{row.image}: {row.prediction} {row.probability:.0%}"
                   for row in table.head(_SHOWN).itertuples()]
