@@ -396,14 +396,14 @@ def runs_compare(
 
 # %% ../nbs/49_cli.ipynb #b5774cdc
 @runs_app.command("keep")
-def runs_keep(profile: ProfileOption = "demo", data_root: DataRoot = None):
+def runs_keep(profile: ProfileOption = "demo", data_root: DataRoot = None, quiet: Quiet = False):
     "Copy what pages need of the finished trainings to reports/<profile>; say what is new."
     from patchlesion_nb.plan import study_data_if_there, study_runs
     from patchlesion_nb.profiles import load_profile
     from patchlesion_nb.results import keep_runs
     from patchlesion_nb.runs import RunStore
 
-    with _Friendly():
+    with _Friendly(quiet):
         chosen = load_profile(profile)
         store = RunStore(profile=chosen.name)
         data = study_data_if_there(chosen, study_runs(chosen), data_root)
@@ -414,14 +414,14 @@ def runs_keep(profile: ProfileOption = "demo", data_root: DataRoot = None):
 
 
 @runs_app.command("check")
-def runs_check(profile: ProfileOption = "demo"):
+def runs_check(profile: ProfileOption = "demo", quiet: Quiet = False):
     "Verify kept trainings, and make the pages' numbers from them again; 1 if any differs."
     from patchlesion_nb.plan import study_data_if_there, study_runs
     from patchlesion_nb.profiles import load_profile
     from patchlesion_nb.report import check_pages
     from patchlesion_nb.runs import RunStore
 
-    with _Friendly():
+    with _Friendly(quiet):
         chosen = load_profile(profile)
         store = RunStore(profile=chosen.name)
         data = study_data_if_there(chosen, study_runs(chosen), store=store)
@@ -545,11 +545,12 @@ def protocol_command(
         str, typer.Option(metavar="REASON", help="Why it is changed, or written late.")
     ] = "",
     data_root: DataRoot = None,
+    quiet: Quiet = False,
 ):
     "Write what a study will do, before it has test results: reports/<profile>/PROTOCOL.md."
     from patchlesion_nb.protocol import write_protocol
 
-    with _Friendly():
+    with _Friendly(quiet):
         typer.echo(f"The study's protocol: {write_protocol(profile, amend, data_root)}")
 
 
