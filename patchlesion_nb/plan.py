@@ -150,17 +150,33 @@ def _chosen(asked, known, what):
     return tuple(asked or known)
 
 
-ALL_FOLDS = ("table_2", "extension_controls")  # their rows say how far trainings differ
+# their rows say how far trainings differ
+ALL_FOLDS = ("table_2", "extension_controls", "extension_retraining")
+
+
+def _networks_of(profile, experiment, row):
+    "The networks that a row is trained on"
+    every = not profile.on_every_network or experiment in profile.on_every_network
+    known = profile.network_labels if every else profile.network_labels[:1]
+    return tuple(network for network in known if network in (row.networks or known))
 
 
 def _folds_of(profile, experiment, row, asked):
     "The folds of a row, of those that were asked for"
     if row.images.startswith("spc"):
         return (0,)
+    if experiment == "extension_retraining":
+        return tuple(fold for fold in profile.folds[:1] if fold in asked)
     elsewhere = profile.other_folds or profile.folds
     every = experiment in profile.on_every_fold or row.images == "random_split"
     own = profile.folds if every else elsewhere
     return tuple(fold for fold in own if fold in asked)
+
+
+def _seeds_of(profile, experiment):
+    "The seeds of a page's trainings"
+    repeated = experiment == "extension_retraining" and profile.repeat_seeds
+    return repeated or profile.seeds
 
 # %% ../nbs/33_plan.ipynb #31b6d282
 def study_runs(
@@ -175,9 +191,9 @@ def study_runs(
     cells = [_study_run(profile, EXPERIMENTS[name], row, network, fold, seed)
              for name in experiments or profile.experiments
              for network in networks
-             for row in experiment_rows(name, profile) if network in (row.networks or networks)
+             for row in experiment_rows(name, profile) if network in _networks_of(profile, name, row)
              for fold in _folds_of(profile, name, row, folds)
-             for seed in profile.seeds]
+             for seed in _seeds_of(profile, name)]
     _refuse_twins(profile, cells)
     return cells
 

@@ -112,7 +112,11 @@ class Profile(BaseModel):
         (), description="folds of all but the pages on every fold; none given: the same")
     on_every_fold: tuple[str, ...] = Field(
         ("table_2", "extension_controls"), description="pages on all folds")
+    on_every_network: tuple[str, ...] = Field(
+        (), description="pages on all networks, the others being on the first; none given: all")
     seeds: tuple[int, ...] = Field((0,), min_length=1, description="one training each")
+    repeat_seeds: tuple[int, ...] = Field(
+        (), description="seeds of extension_retraining, on the first fold; none given: seeds")
     dropout_grid: tuple[float, ...] = Field(
         (0.0, 0.1, 0.2), min_length=1, description="p_d of Fig. 5; its grid is lost in the text")
     inner_layers: tuple[tuple[str, ...], ...] = Field(
@@ -149,8 +153,8 @@ class Profile(BaseModel):
             if len(getattr(self, name)) != len(self.networks):
                 raise ValueError(f"{name}: expected one for each of {len(self.networks)} networks")
         once = {name: getattr(self, name) for name in (
-            "network_labels", "folds", "other_folds", "seeds", "replication_seeds", "experiments",
-            "test_sets")}
+            "network_labels", "folds", "other_folds", "seeds", "repeat_seeds", "replication_seeds",
+            "experiments", "test_sets")}
         once["dropout_grid"] = [f"{p:g}" for p in self.dropout_grid]  # as its rows are named
         once |= {f"inner_layers of {label}": layers
                  for label, layers in zip(self.network_labels, self.inner_layers)}
@@ -173,7 +177,7 @@ class Profile(BaseModel):
             raise ValueError("spc_images: expected the number of images to draw")
         if self.replication_seeds and self.data != "synthetic":
             raise ValueError("replication_seeds: only a synthetic set can be drawn again")
-        for name in (*self.experiments, *self.on_every_fold):
+        for name in (*self.experiments, *self.on_every_fold, *self.on_every_network):
             experiment_named(name)
         for method, overrides in {"every row": {}, **self.rows}.items():
             _check_training_fields(method, self.training | overrides)

@@ -32,7 +32,8 @@ from .splits import authors_split, split_fingerprint
 def _images(profile, cells):
     "The sets of images that some cells need: where they are from, and how they are split"
     told = {}
-    for key in dict.fromkeys(["", *(cell.images for cell in cells)]):
+    further = [cell.scored for cell in cells if cell.scored in profile.test_sets]
+    for key in dict.fromkeys(["", *(cell.images for cell in cells), *further]):
         source = sources(profile)[key]
         one = told[source.name] = {"layout": source.layout, "split": source.split,
                                    "size": "x".join(map(str, source.size)), "fit": source.fit}

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['TABLE_2', 'CROP_COUNTS', 'EXPONENTS', 'TABLE_3', 'TABLE_4', 'TABLE_6', 'TABLE_5', 'SCOPES', 'CONTROLS',
-           'FAITHFULNESS', 'SWITCHES', 'LEAKAGE', 'EXPERIMENTS', 'published', 'Row', 'Experiment', 'experiment_named']
+           'FAITHFULNESS', 'RETRAINING', 'SWITCHES', 'LEAKAGE', 'EXPERIMENTS', 'published', 'Row', 'Experiment',
+           'experiment_named']
 
 # %% ../nbs/31_rows.ipynb #77cfe883
 from collections.abc import Callable, Mapping
@@ -147,6 +148,9 @@ CONTROLS = (
 )
 FAITHFULNESS = tuple(replace(row, baseline="") for row in CONTROLS if row.name in (
     "Initial Attention", "End Attention", "ABMIL", "Ordered-Crop Mean"))
+RETRAINING = tuple(row for row in (*TABLE_2, *TABLE_5) if row.name in (
+    "Multi-Crop", "GRU", "Initial Attention", "End Attention", "Dual Attention",
+    "Ordered-Crop Mean", "No Balancing", "Loss Weighting", "Diag. Weighting"))
 
 # %% ../nbs/31_rows.ipynb #2e384b9a
 _GRU = {"aggregation": "gru", "gru_bidirectional": True}
@@ -253,6 +257,7 @@ EXPERIMENTS = {
         extension_calibration=_PLAIN_TABLE_2 + TABLE_5, extension_replication=_replication,
         extension_external_test=_external_test, extension_duplicates=_PLAIN_TABLE_2 + TABLE_5,
         extension_faithfulness=FAITHFULNESS, extension_subgroups=_PLAIN_TABLE_2 + TABLE_5,
+        extension_retraining=RETRAINING,
         claims=()),
 }
 
