@@ -185,7 +185,7 @@ class Profile(BaseModel):
         return self
 
 # %% ../nbs/32_profiles.ipynb #27671974
-PROFILES = ("smoke", "demo", "lowres", "paper")
+PROFILES = ("smoke", "demo", "demo-all", "lowres", "paper")
 
 
 def _profile_file(name_or_path):
@@ -198,13 +198,28 @@ def _profile_file(name_or_path):
     return path
 
 
+def _profile_texts(name_or_path):
+    "The text of the profile that a profile extends, if it does, then its own"
+    text = _profile_file(name_or_path).read_text(encoding="utf-8")
+    base = tomllib.loads(text).get("extends")
+    texts = _profile_texts(base) if base in PROFILES else []
+    if base and len(texts) != 1:
+        raise ValueError(f"extends = {base!r}: expected one of {', '.join(PROFILES)} that extends "
+                         "no other")
+    return [*texts, text]
+
+
 def load_profile(
-    name_or_path: str | Path,  # smoke, demo, lowres, paper, or the path of a TOML file
+    name_or_path: str | Path,  # smoke, demo, demo-all, lowres, paper, or the path of a TOML file
 ) -> Profile:  # checked
     "The profile of a study"
-    file = _profile_file(name_or_path)
+    file, values = _profile_file(name_or_path), {}
     try:
-        return Profile(**tomllib.loads(file.read_text(encoding="utf-8")))
+        for text in _profile_texts(name_or_path):
+            own = tomllib.loads(text)
+            values |= own | {"rows": values.get("rows", {}) | own.get("rows", {})}
+        values.pop("extends", None)
+        return Profile(**values)
     except ValueError as error:
         raise ValueError(f"{file}: {plain_words(error)}") from error
 
@@ -227,12 +242,15 @@ def profile_reasons(
     name_or_path: str | Path,  # as for `load_profile`
 ) -> pd.DataFrame:  # key, value, reason; one row a key, "" where no reason is given
     "What a profile's comments say about its values"
-    text = _profile_file(name_or_path).read_text(encoding="utf-8")
-    values = tomllib.loads(text)
-    rows = [(f"rows.{section}.{key}" if section else key,
-             json.dumps(values["rows"][section][key] if section else values[key]), reason)
-            for section, key, reason in _told_keys(text)]
-    return pd.DataFrame(rows, columns=["key", "value", "reason"])
+    rows = {}
+    for text in _profile_texts(name_or_path):
+        values = tomllib.loads(text)
+        for section, key, reason in _told_keys(text):
+            value = values["rows"][section][key] if section else values[key]
+            name = f"rows.{section}.{key}" if section else key
+            rows[name] = (name, json.dumps(value), reason)
+    rows.pop("extends", None)
+    return pd.DataFrame(rows.values(), columns=["key", "value", "reason"])
 
 # %% ../nbs/32_profiles.ipynb #f2dc370d
 PAPER_NETWORKS = dict(zip(load_profile("paper").published_networks, load_profile("paper").networks))
