@@ -39,17 +39,6 @@ def _mask_files(folder, stack):
                         "that name), from the HAM10000 download, beside the images")
     return files
 
-
-def _decode_mask(read, name, size):
-    "A mask as bool [H, W] at the size of the store"
-    try:
-        with Image.open(io.BytesIO(read())) as image:
-            grey = image.convert("L").resize(size[::-1], Image.Resampling.NEAREST)
-    except (OSError, BadZipFile) as error:
-        told = f"mask {name} cannot be read ({error}): download the masks again"
-        raise DataError(told) from error
-    return np.asarray(grey) > 127
-
 # %% ../nbs/28_agreement.ipynb #5a7b38de
 def has_masks(
     folder: str | Path,  # where a set's images are
@@ -68,7 +57,16 @@ def read_masks(
         files = _mask_files(folder, stack)
         for image_id in image_ids:
             name = f"{image_id}_segmentation.png"
-            yield _decode_mask(files[name], name, size) if name in files else None
+            if name not in files:
+                yield None
+                continue
+            try:
+                with Image.open(io.BytesIO(files[name]())) as image:
+                    grey = image.convert("L").resize(size[::-1], Image.Resampling.NEAREST)
+            except (OSError, BadZipFile) as error:
+                raise DataError(f"mask {name} cannot be read ({error}): download the masks again"
+                                ) from error
+            yield np.asarray(grey) > 127
 
 # %% ../nbs/28_agreement.ipynb #025c0e92
 class LesionCrops(NamedTuple):
@@ -241,8 +239,7 @@ MEASURES = {
     "place_correlation": "rank correlation at one place",
     "pointing_game": "pointing game (%)",
     "pointing_share": "best crop has most lesion (%)",
-    "effective_crops": "effective crops",
-}
+    "effective_crops": "effective crops"}
 
 
 def _drawn_measures(weights, lesions, counts):
@@ -252,8 +249,7 @@ def _drawn_measures(weights, lesions, counts):
         "rank_correlation": rank_correlation(weights, lesions.shares),
         "pointing_game": 100 * pointing_game(weights, lesions.centred),
         "pointing_share": 100 * pointing_game(weights, most),
-        "effective_crops": effective_crops(weights),
-    }
+        "effective_crops": effective_crops(weights)}
     places = [place_correlation(fold, lesions.shares, counts) for fold in weights]
     drawn = {"place_correlation": np.mean(places, 0)}
     for name, values in found.items():

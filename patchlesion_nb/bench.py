@@ -61,7 +61,7 @@ def _spent(measure, now):
     end = now()
     return told if isinstance(told, Spent) else Spent(end.wall - start.wall, end.cpu - start.cpu)
 
-
+# %% ../nbs/48_bench.ipynb #22bad66f
 def alternate(
     measures: Mapping[str, Callable],  # name -> function without arguments
     repeats: int = 5,  # turns that count, at least 1
@@ -164,8 +164,7 @@ TARGETS = {
     ("evaluation", "evaluation beside the bare network"): Target(0.95, True),
     ("study", "two side by side beside two threads each"): Target(1.3, True, clock="wall"),
     ("study", "patchlesion --help"): Target(0.5, False, "value", "wall"),
-    ("growth", "start of a training"): Target(2, False, "value", "wall"),
-}
+    ("growth", "start of a training"): Target(2, False, "value", "wall")}
 
 # %% ../nbs/48_bench.ipynb #c326082a
 COLUMNS = ["benchmark", "what", "value", "unit", "reference", "ratio", "turns", "target", "met"]
@@ -240,8 +239,7 @@ BENCHMARKS = {
     "latency": "one image's wait for its answer, by number of crops",
     "store": "building the pixel store beside decoding alone",
     "growth": "index, store and the start of a training, by number of images",
-    "study": "the command line, a study again, and two runs side by side",
-}
+    "study": "the command line, a study again, and two runs side by side"}
 
 
 def benchmark_notebook(
@@ -331,7 +329,7 @@ def _costliest(profile):
     run = max((cell.run for cell in cells), key=lambda run: run.crop_count * run.crop_size**2)
     return run.model_copy(update={"weights": "none"})
 
-
+# %% ../nbs/48_bench.ipynb #3c6a08b3
 def bare_step(
     config,  # resolved
     images: int,  # of a step
@@ -358,8 +356,7 @@ def bare_step(
 
     return step
 
-
-
+# %% ../nbs/48_bench.ipynb #3c6a08b2
 def seconds_per_image(
     config,  # resolved
 ) -> float:  # wall
@@ -415,11 +412,6 @@ def _advice_row(option, setting, wall, ratio, note=""):
             "note": note}
 
 # %% ../nbs/48_bench.ipynb #fcac9fbe
-def _tell(line):
-    "A line of progress on stderr"
-    print(f"advice: {line}", file=sys.stderr, flush=True)
-
-
 def _free_memory():
     "Bytes that may still be asked for"
     return psutil.virtual_memory().available
@@ -442,7 +434,7 @@ def _fitting(forward, counts, seconds=10):
             break
     return fitting
 
-
+# %% ../nbs/48_bench.ipynb #fcac9fbf
 def _evaluation_advice(config, own, repeats):
     "What an evaluation would gain from other numbers of crops at once"
     forward = _forward(config)
@@ -450,7 +442,8 @@ def _evaluation_advice(config, own, repeats):
     if own not in counts:
         return [_advice_row("crops_at_once", str(own), np.nan, np.nan, "more than needed, or than "
                             f"memory allows: {max(counts, default=0)} were the most tried")]
-    measured = alternate({count: partial(forward, count) for count in counts}, repeats, tell=_tell)
+    tell = partial(print, "advice:", file=sys.stderr, flush=True)
+    measured = alternate({count: partial(forward, count) for count in counts}, repeats, tell=tell)
     crops = {count: _images_at_once(config, count) * config.crop_count for count in counts}
     seconds = measured["wall"] * own / pd.Series(crops)
     return [_advice_row("crops_at_once", str(count), seconds[count], seconds[count] / seconds[own],
@@ -467,7 +460,7 @@ def _input_seconds(config, size, images):
     loader = CropLoader(pixels, np.arange(images), targets, config)
     return alternate({"input": lambda: [None for _ in loader]}, 3).loc["input", "wall"]
 
-
+# %% ../nbs/48_bench.ipynb #6e1f1e55
 def advise(
     profile: str = "demo",  # a study's profile, or the path of its TOML file
     repeats: int = 3,  # turns
@@ -483,19 +476,16 @@ def advise(
         images = int(np.clip(1 / seconds_per_image(config), min(2, most), most))
         trials = {"": config, **_trials(config)}
         steps = {key: bare_step(trial, images) for key, trial in trials.items()}
-        measured = alternate(steps, repeats, tell=_tell)
+        tell = partial(print, "advice:", file=sys.stderr, flush=True)
+        measured = alternate(steps, repeats, tell=tell)
         own = measured["wall"].iloc[0]
-        rows = [_advice_row("as it is", _settings(config, images), own, 1.0)]
+        layout = "channels last" if config.channels_last else "contiguous"
+        now = (f"{config.network}, {images} images of {config.crop_count} crops, {layout}, "
+               f"{config.threads} threads, {config.precision}, {config.device}")
+        rows = [_advice_row("as it is", now, own, 1.0)]
         rows += [_advice_row(*key.split("="), measured.loc[key, "wall"],
                              paired_ratio(measured, key, "", "wall")) for key in trials if key]
         seconds = _input_seconds(config, chosen.image_size, images)
         rows.append(_advice_row("input", "as it is", seconds, (own + seconds) / own,
                                 "crops of a step; hidden where there are several threads"))
         return pd.DataFrame(rows + _evaluation_advice(config, chosen.crops_at_once, repeats))
-
-# %% ../nbs/48_bench.ipynb #fb64561e
-def _settings(config, images):
-    "The settings that a profile has now, in words"
-    layout = "channels last" if config.channels_last else "contiguous"
-    return (f"{config.network}, {images} images of {config.crop_count} crops, {layout}, "
-            f"{config.threads} threads, {config.precision}, {config.device}")

@@ -34,8 +34,7 @@ def _check_fit(size, crop_size):
     if not 1 <= crop_size <= min(height, width):
         raise ValueError(
             f"crops of {crop_size} x {crop_size} pixels do not fit images of {height} x {width} "
-            f"(height x width): crop_size must lie between 1 and {min(height, width)}"
-        )
+            f"(height x width): crop_size must lie between 1 and {min(height, width)}")
 
 
 def ordered_corners(
@@ -51,8 +50,7 @@ def ordered_corners(
     if side < 1 or side**2 != count:
         raise ValueError(
             f"{count} crops do not form a square grid: crop_count must be 5 (corners and centre) "
-            f"or a square number, such as {max(side, 1) ** 2} or {(side + 1) ** 2}"
-        )
+            f"or a square number, such as {max(side, 1) ** 2} or {(side + 1) ** 2}")
     free = np.array(size) - crop_size
     steps = np.arange(side)[:, None] * free // (side - 1) if side > 1 else free[None] // 2
     return np.array([(top, left) for top in steps[:, 0] for left in steps[:, 1]])
@@ -93,8 +91,7 @@ def _check_numbers(numbers, batch, count):
     if numbers.shape != (batch, count):
         raise ValueError(
             f"random numbers of shape {numbers.shape} do not fit {batch} images: "
-            f"({batch}, {count}) is expected, as `uniforms` makes them"
-        )
+            f"({batch}, {count}) is expected, as `uniforms` makes them")
     return numbers
 
 

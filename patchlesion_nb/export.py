@@ -73,14 +73,6 @@ _LICENCES = {"ham10000": ("cc-by-nc-4.0", "CC BY-NC 4.0, so the network is for n
 _DRAWN = ("apache-2.0", "none needed: the images were drawn by this software")
 _OTHER = ("other", "not known here: ask whoever published the images")
 
-
-def _class_counts(network):
-    "Images of each class in training, validation and test"
-    parts, images = network.images.round(network.cell.fold), network.images.table.images
-    sides = (parts.training, parts.validation, parts.test)
-    return [(name, *((images["target"].to_numpy()[side] == number).sum() for side in sides))
-            for number, name in enumerate(network.classes)]
-
 # %% ../nbs/46_export.ipynb #93cd6b74
 def model_card(
     network: TrainedNetwork,  # of a run
@@ -103,19 +95,28 @@ def model_card(
     head = ModelCardData(license=licence, library_name="patchlesion", model_name=title,
                          pipeline_tag="image-classification", datasets=[cell.run.dataset],
                          tags=["dermoscopy", "patch-attention"], eval_results=results or None)
+    counts = []
+    if network.images:
+        parts, target = network.images.round(cell.fold), network.images.table.images["target"]
+        sides = [target.to_numpy()[side] for side in (parts.training, parts.validation, parts.test)]
+        counts = [(name, *((side == number).sum() for side in sides))
+                  for number, name in enumerate(network.classes)]
     settings = describe_config(network.config)[["field", "value"]].itertuples(index=False)
     text = fill_template("card.md.j2", title=title, size=network.size, reduce=network.reduce,
                          crops=network.evaluation.crop_count, classes=network.classes,
                          dataset=cell.run.dataset, licence=words, settings=settings, scores=scores,
-                         counts=_class_counts(network) if network.images else [])
+                         counts=counts)
     return ModelCard(f"---\n{head.to_yaml()}\n---\n\n{text}")
 
 # %% ../nbs/46_export.ipynb #d6adbe36
 _FAR = 1e-3
 
 
-def _write_onnx(program, path, settings):
+def _write_program(program, path, settings):
     "The file, and what runs it"
+    if EXPORTED[path.suffix] == "torch":
+        torch.export.save(program, path, extra_files={"patchlesion.json": settings})
+        return torch.export.load(path).module()
     try:
         import onnx
         from onnxruntime import InferenceSession
@@ -129,12 +130,6 @@ def _write_onnx(program, path, settings):
     onnx.save(made, path)
     session = InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
-
-# %% ../nbs/46_export.ipynb #3f5f581c
-def _write_torch(program, path, settings):
-    "The file, and what runs it"
-    torch.export.save(program, path, extra_files={"patchlesion.json": settings})
-    return torch.export.load(path).module()
 
 # %% ../nbs/46_export.ipynb #4abecda2
 def export_network(
@@ -156,7 +151,7 @@ def export_network(
         expected = model(images)
     batch = torch.export.Dim("batch", min=1)
     program = torch.export.export(model, (images[:2].clone(),), dynamic_shapes=({0: batch},))
-    run = (_write_onnx if format == "onnx" else _write_torch)(program, path, settings)
+    run = _write_program(program, path, settings)
     with torch.inference_mode():
         found = torch.cat([run(images[:4]), run(images[4:])])
     difference = float((found - expected).abs().max())

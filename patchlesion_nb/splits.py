@@ -100,15 +100,6 @@ def make_split(
     return _as_split(images.image_id, parts)
 
 # %% ../nbs/02_splits.ipynb #a78eba15
-def _audited_pairs(split):
-    folds = _folds(split) or [TRAIN]
-    for validation in folds:
-        if training := tuple(fold for fold in folds if fold != validation):
-            yield validation, training
-            yield TEST, training
-    yield TEST, tuple(folds)
-
-
 def audit_leakage(
     table: ImageTable, # the images
     split: pd.Series, # part of each image, indexed by image id
@@ -116,8 +107,11 @@ def audit_leakage(
     "For each part that is judged on: how many of its lesions stand in the training set too."
     check_split(table, split)
     parts = split.loc[table.images.image_id].to_numpy()
+    folds = _folds(split) or [TRAIN]
+    rounds = [(part, others) for fold in folds for part in (fold, TEST)
+              if (others := tuple(other for other in folds if other != fold))]
     rows = []
-    for part, others in _audited_pairs(split):
+    for part, others in [*rounds, (TEST, tuple(folds))]:
         judged = table.images.lesion_id[parts == part]
         trained = table.images.lesion_id[np.isin(parts, others)]
         leaking = judged[judged.isin(trained)]
@@ -168,7 +162,7 @@ def read_pairs(
             return read_pairs(shipped)
     return read_rows(path, ["first", "second"])[["first", "second"]].reset_index(drop=True)
 
-
+# %% ../nbs/02_splits.ipynb #3d3ea4dc
 def merge_lesions(
     table: ImageTable, # the images
     pairs: pd.DataFrame, # of `read_pairs`
