@@ -393,17 +393,12 @@ def _forward(config):
     network, side = configured_network(config, 7).eval(), config.crop_size
 
     def forward(crops_at_once):
-        images = _images_at_once(config, crops_at_once)
+        images = max(1, crops_at_once // config.crop_count)  # as `CropLoader.plan`
         crops = torch.zeros(images, config.crop_count, side, side, 3, device=config.device)
         with numerics(config), torch.inference_mode():
             network(crops.movedim(-1, 2)).float().cpu()
 
     return forward
-
-
-def _images_at_once(config, crops_at_once):
-    "Images that an evaluation computes together: `CropLoader.plan`"
-    return max(1, crops_at_once // config.crop_count)
 
 
 def _advice_row(option, setting, wall, ratio, note=""):
@@ -412,16 +407,11 @@ def _advice_row(option, setting, wall, ratio, note=""):
             "note": note}
 
 # %% ../nbs/48_bench.ipynb #fcac9fbe
-def _free_memory():
-    "Bytes that may still be asked for"
-    return psutil.virtual_memory().available
-
-
 def _fitting(forward, counts, seconds=10):
     "Those of the counts, ascending, that memory allows"
     from patchlesion_nb.numerics import explained_memory
 
-    fitting, before = [], _free_memory()
+    fitting, before = [], psutil.virtual_memory().available
     for count in counts:
         try:
             with explained_memory(str):
@@ -429,7 +419,7 @@ def _fitting(forward, counts, seconds=10):
         except MemoryError:
             break
         fitting.append(count)
-        free = _free_memory()
+        free = psutil.virtual_memory().available
         if spent.wall > seconds or before - free > free / 2:  # twice as many take as much again
             break
     return fitting
@@ -444,7 +434,8 @@ def _evaluation_advice(config, own, repeats):
                             f"memory allows: {max(counts, default=0)} were the most tried")]
     tell = partial(print, "advice:", file=sys.stderr, flush=True)
     measured = alternate({count: partial(forward, count) for count in counts}, repeats, tell=tell)
-    crops = {count: _images_at_once(config, count) * config.crop_count for count in counts}
+    size = config.crop_count
+    crops = {count: max(1, count // size) * size for count in counts}
     seconds = measured["wall"] * own / pd.Series(crops)
     return [_advice_row("crops_at_once", str(count), seconds[count], seconds[count] / seconds[own],
                         f"evaluation: seconds for {own} crops") for count in counts]

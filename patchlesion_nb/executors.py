@@ -328,13 +328,6 @@ def _validation_row(run, config, settings, runs, identity):
         "best_epoch": int(best["epoch"]),
         "run": identity}
 
-# %% ../nbs/34_executors.ipynb #b0354b0b
-def _add_row(row, output):
-    "Add the row of a run to a CSV, in place of an older one of the same run"
-    kept = [pd.read_csv(output, dtype=str)] if output.exists() else []
-    table = pd.concat([*kept, pd.DataFrame([row]).astype(str)]).drop_duplicates("run", keep="last")
-    table.to_csv(output, index=False)
-
 # %% ../nbs/34_executors.ipynb #17c8876a
 def tune(
     run: StudyRun,  # the row whose settings are sought
@@ -353,5 +346,7 @@ def tune(
         config = resolve_run(RunConfig(**(run.run.model_dump() | settings)))
         identity = ensure_run(config, images, runs, progress)
         rows.append(_validation_row(run, config, settings, runs, identity))
-        _add_row(rows[-1], output)
+        kept = [pd.read_csv(output, dtype=str)] if output.exists() else []
+        table = pd.concat([*kept, pd.DataFrame(rows[-1:]).astype(str)])
+        table.drop_duplicates("run", keep="last").to_csv(output, index=False)
     return pd.DataFrame(rows)

@@ -73,6 +73,14 @@ _LICENCES = {"ham10000": ("cc-by-nc-4.0", "CC BY-NC 4.0, so the network is for n
 _DRAWN = ("apache-2.0", "none needed: the images were drawn by this software")
 _OTHER = ("other", "not known here: ask whoever published the images")
 
+
+def _class_counts(network):
+    "Images of each class in training, validation and test"
+    parts, images = network.images.round(network.cell.fold), network.images.table.images
+    sides = (parts.training, parts.validation, parts.test)
+    return [(name, *((images["target"].to_numpy()[side] == number).sum() for side in sides))
+            for number, name in enumerate(network.classes)]
+
 # %% ../nbs/46_export.ipynb #93cd6b74
 def model_card(
     network: TrainedNetwork,  # of a run
@@ -95,17 +103,11 @@ def model_card(
     head = ModelCardData(license=licence, library_name="patchlesion", model_name=title,
                          pipeline_tag="image-classification", datasets=[cell.run.dataset],
                          tags=["dermoscopy", "patch-attention"], eval_results=results or None)
-    counts = []
-    if network.images:
-        parts, target = network.images.round(cell.fold), network.images.table.images["target"]
-        sides = [target.to_numpy()[side] for side in (parts.training, parts.validation, parts.test)]
-        counts = [(name, *((side == number).sum() for side in sides))
-                  for number, name in enumerate(network.classes)]
     settings = describe_config(network.config)[["field", "value"]].itertuples(index=False)
     text = fill_template("card.md.j2", title=title, size=network.size, reduce=network.reduce,
                          crops=network.evaluation.crop_count, classes=network.classes,
                          dataset=cell.run.dataset, licence=words, settings=settings, scores=scores,
-                         counts=counts)
+                         counts=_class_counts(network) if network.images else [])
     return ModelCard(f"---\n{head.to_yaml()}\n---\n\n{text}")
 
 # %% ../nbs/46_export.ipynb #d6adbe36

@@ -89,20 +89,11 @@ def network_settings(
             "classes": list(network.classes), "size": list(network.size), "fit": network.fit,
             "colour": network.colour}
 
-
-def _session_network(session):
-    "An ONNX session that is called like a network; its crops are inside"
-    import torch
-
-    class Session(torch.nn.Module):
-        def forward(self, images):
-            return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
-
-    return Session()
-
 # %% ../nbs/42_predict.ipynb #7a5e53b4
 def _of_file(path):
     "The network of a file that `export` wrote"
+    import torch
+
     if EXPORTED[existing_path(path).suffix] != "onnx":
         raise ValueError(f"{path}: such a file may run code when it is loaded, so it is not read "
                          "here: take the ONNX file, or load this one with torch.export.load")
@@ -114,6 +105,11 @@ def _of_file(path):
         session = InferenceSession(path, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has many kinds
         raise DataError(f"{path} cannot be read as ONNX ({error}): export it again") from error
+
+    class Session(torch.nn.Module):  # called like a network; its crops are inside
+        def forward(self, images):
+            return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+
     text = session.get_modelmeta().custom_metadata_map.get("patchlesion")
     if text is None:
         maker = session.get_modelmeta().producer_name or "another program"
@@ -123,7 +119,7 @@ def _of_file(path):
     return TrainedNetwork(path.name, RunConfig(**told.pop("run")),
                           EvaluationConfig(**told.pop("evaluation")), told["reduce"],
                           tuple(told["classes"]), tuple(told["size"]), told["fit"], told["colour"],
-                          partial(_session_network, session))
+                          load=Session)
 
 # %% ../nbs/42_predict.ipynb #d06c02d2
 def row_cells(

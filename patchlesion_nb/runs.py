@@ -258,43 +258,21 @@ class RunStore:
     def __repr__(self):
         return f"RunStore({str(self.root)!r})"
 
-# %% ../nbs/30_runs.ipynb #9aefbe13
-@patch
-def run_folder(
-    self: RunStore,
-    run: str,  # id of the run
-) -> Path:  # whether or not it is there
-    "Where a run lies, or would lie"
-    return self.runs / run
+    def run_folder(self, run: str) -> Path:
+        "Where the run of an id lies, or would lie"
+        return self.runs / run
 
+    def evaluation_folder(self, run: str, key: str) -> Path:
+        "Where an evaluation lies, or would lie, by the ids of run and evaluation"
+        return self.evaluations / run / key
 
-@patch
-def evaluation_folder(
-    self: RunStore,
-    run: str,  # id of the run
-    key: str,  # id of the evaluation
-) -> Path:  # whether or not it is there
-    "Where an evaluation lies, or would lie"
-    return self.evaluations / run / key
+    def has_run(self, run: str) -> bool:
+        "Whether a run is there and whole"
+        return (self.run_folder(run) / MANIFEST).is_file()
 
-# %% ../nbs/30_runs.ipynb #ffaae04a
-@patch
-def has_run(
-    self: RunStore,
-    run: str,  # id of the run
-) -> bool:  # True if it is there and whole
-    "Whether a run is there"
-    return (self.run_folder(run) / MANIFEST).is_file()
-
-
-@patch
-def has_evaluation(
-    self: RunStore,
-    run: str,  # id of the run
-    key: str,  # id of the evaluation
-) -> bool:  # True if it is there and whole
-    "Whether an evaluation is there"
-    return (self.evaluation_folder(run, key) / MANIFEST).is_file()
+    def has_evaluation(self, run: str, key: str) -> bool:
+        "Whether an evaluation is there and whole"
+        return (self.evaluation_folder(run, key) / MANIFEST).is_file()
 
 # %% ../nbs/30_runs.ipynb #775e6839
 @patch

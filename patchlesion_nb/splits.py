@@ -23,13 +23,9 @@ from .metadata import ImageTable, derm7pt_rows, read_rows
 TEST, TRAIN = "test", "train"
 
 
-def _fold(number):
-    return f"fold{number}"
-
-
 def _folds(split):
     "Names of the folds; none where the split has one training set and no validation."
-    return [] if TRAIN in split.unique() else [_fold(n) for n in range(split.nunique() - 1)]
+    return [] if TRAIN in split.unique() else [f"fold{n}" for n in range(split.nunique() - 1)]
 
 
 def _as_split(image_ids, parts):
@@ -50,7 +46,7 @@ def _check_parts(split, source="the split"):
         raise DataError(f"{source}: unknown part '{wrong.iloc[0]}' of image '{wrong.index[0]}' "
                         f"({len(wrong)} rows are so); "
                         f"{did_you_mean(wrong.iloc[0], (TEST, TRAIN, 'fold0', 'fold1', 'fold2'))}.")
-    expected = {TEST, *map(_fold, range(max(len(present) - 1, 1)))}
+    expected = {TEST, *(f"fold{number}" for number in range(max(len(present) - 1, 1)))}
     if present not in (expected, {TEST, TRAIN}):
         raise DataError(f"{source} has the parts {some(sorted(present), 9)}; expected is a test "
                         "set, and folds numbered from 0 without a gap: "
@@ -95,7 +91,8 @@ def make_split(
     splitter = splitter(folds + 1, shuffle=True, random_state=seed)
     parts = np.empty(len(table), dtype=object)
     rounds = splitter.split(images.target, images.target, images.lesion_id if grouped else None)
-    for name, (_, positions) in zip((TEST, *map(_fold, range(folds))), rounds, strict=True):
+    names = (TEST, *(f"fold{number}" for number in range(folds)))
+    for name, (_, positions) in zip(names, rounds, strict=True):
         parts[positions] = name
     return _as_split(images.image_id, parts)
 
@@ -223,7 +220,7 @@ def split_round(
         known = f"the folds 0 to {count - 1}" if count else "no folds, only round 0"
         raise ValueError(f"fold is {fold}; this split has {known}")
     parts = split.loc[table.images.image_id]
-    judged = ((parts == TEST).to_numpy(), (parts == _fold(fold)).to_numpy())
+    judged = ((parts == TEST).to_numpy(), (parts == f"fold{fold}").to_numpy())
     test, validation = (np.flatnonzero(mask) for mask in judged)
     return Round(np.flatnonzero(~judged[0] & ~judged[1]), validation, test)
 
