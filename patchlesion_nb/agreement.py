@@ -76,15 +76,6 @@ class LesionCrops(NamedTuple):
     centred: np.ndarray  # bool [n, N], whether a crop holds the lesion's centroid
 
 
-def _lesion_crops(mask, corners, crop_size):
-    "Shares [N] and centroid hits [N] of one image"
-    if mask is None or not mask.any():
-        return np.full(len(corners), np.nan), np.zeros(len(corners), bool)
-    shares = [mask[top : top + crop_size, left : left + crop_size].mean() for top, left in corners]
-    inside = np.argwhere(mask).mean(0) - corners
-    return np.array(shares), ((0 <= inside) & (inside < crop_size)).all(1)
-
-
 def lesion_crops(
     masks: Iterator[np.ndarray | None],  # of `read_masks`
     corners: np.ndarray,  # int [N, 2], top and left of each crop, of `ordered_corners`
@@ -94,10 +85,14 @@ def lesion_crops(
     corners = np.asarray(corners)
     if corners.ndim != 2 or corners.shape[1] != 2:
         raise ValueError(f"corners of shape {corners.shape}: expected [crops, 2], top and left")
-    found = [_lesion_crops(mask, corners, crop_size) for mask in masks]
-    shares, centred = (np.stack(part) for part in zip(*found)) if found else (
-        np.empty((0, len(corners))), np.empty((0, len(corners)), bool))
-    return LesionCrops(shares, centred)
+    shares, centred, shape = [], [], (-1, len(corners))
+    for mask in masks:
+        there = mask is not None and mask.any()
+        shares.append([mask[top : top + crop_size, left : left + crop_size].mean() if there
+                       else np.nan for top, left in corners])
+        inside = (np.argwhere(mask).mean(0) if there else np.nan) - corners
+        centred.append(((0 <= inside) & (inside < crop_size)).all(1))
+    return LesionCrops(np.reshape(shares, shape), np.reshape(centred, shape).astype(bool))
 
 # %% ../nbs/28_agreement.ipynb #96e8d1c8
 def _check_weights(weights, truth):

@@ -121,25 +121,21 @@ def downsample(
     return crops
 
 # %% ../nbs/06_crops.ipynb #e0aa0940
-def _central_box(size, mode):
-    height, width = size
-    if mode == "share85":
-        box = round(0.85 * height), round(0.85 * width)
-    elif mode == "center336":
-        box = (round(336 / 450 * min(size)),) * 2
-    else:
-        raise ValueError(f"unknown mode {mode!r} of the single crop: 'share85' or 'center336'")
-    return (height - box[0]) // 2, (width - box[1]) // 2, *box
-
-
 def single_crop(
     images: torch.Tensor,  # [B, C, H, W], float
     crop_size: int,  # s, in pixels
     mode: str = "share85",  # "share85": 85 % of each side; "center336": 336/450 of the shorter side
 ) -> torch.Tensor:  # [B, 1, C, s, s]
     "The central part of the image, resized: Single-Crop's evaluation"
-    top, left, height, width = _central_box(images.shape[-2:], mode)
-    return downsample(images[..., top : top + height, left : left + width], crop_size)
+    height, width = images.shape[-2:]
+    if mode == "share85":
+        down, across = round(0.85 * height), round(0.85 * width)
+    elif mode == "center336":
+        down = across = round(336 / 450 * min(height, width))
+    else:
+        raise ValueError(f"unknown mode {mode!r} of the single crop: 'share85' or 'center336'")
+    top, left = (height - down) // 2, (width - across) // 2
+    return downsample(images[..., top : top + down, left : left + across], crop_size)
 
 # %% ../nbs/06_crops.ipynb #c2232607
 def _random_box(size, numbers, scale):

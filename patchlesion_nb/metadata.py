@@ -469,15 +469,11 @@ _SPC_RULES = (("basal cell", "BCC"), ("nevus", "NV"), ("dermatofibroma", "DF"), 
               ("melanoma", "MEL"), ("seborrheic keratosis", "BKL"), ("vascular lesion", "VASC"))
 
 
-def _first_match(text, rules):
-    return next((name for words, name in rules if words in text.lower()), "")
-
-
 def spc_class(
     diagnosis: str, # the words of derm7pt's column `diagnosis`, in any case
 ) -> str: # one of `SPC_CLASSES`, or "" where the study drops the case
     "The class that the study gives to a diagnosis of the seven-point set."
-    return _first_match(diagnosis, _SPC_RULES)
+    return next((name for words, name in _SPC_RULES if words in diagnosis.lower()), "")
 
 # %% ../nbs/01_metadata.ipynb #933a6f4d
 _SPC_FILE = "meta/meta.csv"
@@ -575,7 +571,8 @@ def read_isic_archive(
         raise DataError(f"{csv} has no column of {', '.join(_ARCHIVE_LEVELS)}: export the metadata "
                         "with the diagnosis from https://www.isic-archive.com.")
     words = rows[levels].agg(lambda row: " / ".join(filter(None, row)), axis=1)
-    names = words.map(lambda text: _first_match(text, _ARCHIVE_RULES))
+    names = words.map(lambda text: next(
+        (name for part, name in _ARCHIVE_RULES if part in text.lower()), ""))
     other = words[names == ""].replace("", "no diagnosis").value_counts()
     if len(other):
         print(f"{csv}: {other.sum()} of {len(rows)} images belong to none of the seven classes: "
