@@ -384,12 +384,9 @@ def config_hash(
 
 # %% ../nbs/20_config.ipynb #1405ecbe
 def load_config(
-    source: Mapping | str | Path,  # settings, or the path of a JSON file that holds them
+    path: Path,  # a JSON file with settings
 ) -> RunConfig:  # checked, not resolved
-    "The configuration of a training from settings or from a file"
-    if isinstance(source, Mapping):
-        return RunConfig(**source)
-    path = Path(source)
+    "The configuration of a training from a file"
     if not path.is_file():
         raise ValueError(f"{path}: there is no such file; pass a JSON file with settings.")
     try:

@@ -402,9 +402,7 @@ def _run_row(folder):
 
 
 @patch
-def list_runs(
-    self: RunStore,
-) -> pd.DataFrame:  # run, bytes, the fields of its configuration, `environment.*`, `identity.*`
+def list_runs(self: RunStore) -> pd.DataFrame:  # run, bytes, settings, environment.*, identity.*
     "All whole runs of the store, by id"
     folders = sorted(path.parent for path in self.runs.glob(f"*/{MANIFEST}"))
     rows = [_run_row(folder) for folder in folders]
@@ -560,9 +558,7 @@ def refused_kept(
 
 
 @patch
-def kept_weights(
-    self: RunStore,
-) -> dict[tuple[str, str], str]:  # (network, weights) of a configuration -> digest
+def kept_weights(self: RunStore) -> dict:  # (network, weights) of a configuration -> digest
     "What the initial weights of the kept runs held"
     folders = sorted((self.kept / "runs").glob("[!.]*/")) if self.kept else []
     whole = [folder for folder in folders if not _unlike(self, folder, {})]
