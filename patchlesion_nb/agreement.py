@@ -39,17 +39,6 @@ def _mask_files(folder, stack):
                         "that name), from the HAM10000 download, beside the images")
     return files
 
-
-def _decode_mask(read, name, size):
-    "A mask as bool [H, W] at the size of the store"
-    try:
-        with Image.open(io.BytesIO(read())) as image:
-            grey = image.convert("L").resize(size[::-1], Image.Resampling.NEAREST)
-    except (OSError, BadZipFile) as error:
-        told = f"mask {name} cannot be read ({error}): download the masks again"
-        raise DataError(told) from error
-    return np.asarray(grey) > 127
-
 # %% ../nbs/28_agreement.ipynb #5a7b38de
 def has_masks(
     folder: str | Path,  # where a set's images are
@@ -68,7 +57,16 @@ def read_masks(
         files = _mask_files(folder, stack)
         for image_id in image_ids:
             name = f"{image_id}_segmentation.png"
-            yield _decode_mask(files[name], name, size) if name in files else None
+            if name not in files:
+                yield None
+                continue
+            try:
+                with Image.open(io.BytesIO(files[name]())) as image:
+                    grey = image.convert("L").resize(size[::-1], Image.Resampling.NEAREST)
+            except (OSError, BadZipFile) as error:
+                raise DataError(f"mask {name} cannot be read ({error}): download the masks again"
+                                ) from error
+            yield np.asarray(grey) > 127
 
 # %% ../nbs/28_agreement.ipynb #025c0e92
 class LesionCrops(NamedTuple):
@@ -76,15 +74,6 @@ class LesionCrops(NamedTuple):
 
     shares: np.ndarray  # float [n, N], lesion's share of each crop in [0, 1]; nan without a mask
     centred: np.ndarray  # bool [n, N], whether a crop holds the lesion's centroid
-
-
-def _lesion_crops(mask, corners, crop_size):
-    "Shares [N] and centroid hits [N] of one image"
-    if mask is None or not mask.any():
-        return np.full(len(corners), np.nan), np.zeros(len(corners), bool)
-    shares = [mask[top : top + crop_size, left : left + crop_size].mean() for top, left in corners]
-    inside = np.argwhere(mask).mean(0) - corners
-    return np.array(shares), ((0 <= inside) & (inside < crop_size)).all(1)
 
 
 def lesion_crops(
@@ -96,10 +85,14 @@ def lesion_crops(
     corners = np.asarray(corners)
     if corners.ndim != 2 or corners.shape[1] != 2:
         raise ValueError(f"corners of shape {corners.shape}: expected [crops, 2], top and left")
-    found = [_lesion_crops(mask, corners, crop_size) for mask in masks]
-    shares, centred = (np.stack(part) for part in zip(*found)) if found else (
-        np.empty((0, len(corners))), np.empty((0, len(corners)), bool))
-    return LesionCrops(shares, centred)
+    shares, centred, shape = [], [], (-1, len(corners))
+    for mask in masks:
+        there = mask is not None and mask.any()
+        shares.append([mask[top : top + crop_size, left : left + crop_size].mean() if there
+                       else np.nan for top, left in corners])
+        inside = (np.argwhere(mask).mean(0) if there else np.nan) - corners
+        centred.append(((0 <= inside) & (inside < crop_size)).all(1))
+    return LesionCrops(np.reshape(shares, shape), np.reshape(centred, shape).astype(bool))
 
 # %% ../nbs/28_agreement.ipynb #96e8d1c8
 def _check_weights(weights, truth):
@@ -241,8 +234,7 @@ MEASURES = {
     "place_correlation": "rank correlation at one place",
     "pointing_game": "pointing game (%)",
     "pointing_share": "best crop has most lesion (%)",
-    "effective_crops": "effective crops",
-}
+    "effective_crops": "effective crops"}
 
 
 def _drawn_measures(weights, lesions, counts):
@@ -252,8 +244,7 @@ def _drawn_measures(weights, lesions, counts):
         "rank_correlation": rank_correlation(weights, lesions.shares),
         "pointing_game": 100 * pointing_game(weights, lesions.centred),
         "pointing_share": 100 * pointing_game(weights, most),
-        "effective_crops": effective_crops(weights),
-    }
+        "effective_crops": effective_crops(weights)}
     places = [place_correlation(fold, lesions.shares, counts) for fold in weights]
     drawn = {"place_correlation": np.mean(places, 0)}
     for name, values in found.items():

@@ -44,8 +44,7 @@ class PatchAttention(nn.Module):
     def __prepare_scriptable__(self):
         raise ValueError(
             "torch.jit.script cannot compile a network with a PatchAttention block: use "
-            "torch.export, torch.compile or torch.jit.trace"
-        )
+            "torch.export, torch.compile or torch.jit.trace")
 
 # %% ../nbs/10_attention.ipynb #f1a81788
 @torch.fx.wrap
@@ -54,8 +53,7 @@ def _crop_means(features, crop_count):
         raise ValueError(
             f"this attention block was made for {crop_count} crops per image, a tensor of "
             f"[B, {crop_count}, ...], and got {list(features.shape)}: give it the crop count "
-            "that the network was built and trained with"
-        )
+            "that the network was built and trained with")
     return features.mean(dim=tuple(range(2, features.ndim)))
 
 
@@ -93,15 +91,14 @@ class _AttendedModule(nn.Module):
         weighed = self.attention(_unfolded(output, self.attention.crop_count))
         return weighed.flatten(0, 1)[: output.shape[0]]
 
-
+# %% ../nbs/10_attention.ipynb #de99d99e
 @torch.fx.wrap
 def _unfolded(output, crop_count):
     if not isinstance(output, torch.Tensor) or output.shape[0] % crop_count:
         raise ValueError(
             f"an attention block for {crop_count} crops must follow a layer that returns one "
             f"tensor of [B*{crop_count}, ...] and got "
-            f"{list(getattr(output, 'shape', [type(output).__name__]))}"
-        )
+            f"{list(getattr(output, 'shape', [type(output).__name__]))}")
     if torch.compiler.is_exporting():
         output = torch.cat([output, output[:crop_count]])
     return output.unflatten(0, (-1, crop_count))
@@ -116,8 +113,7 @@ def _check_rows(name, depth, module, inputs, options, output):
         raise ValueError(
             f"the {type(module).__name__} was given {given[0]} crops, and the layer {name!r} "
             f"returns {block.rows} rows, such as windows or patches, which are no crops: place the "
-            "attention block after a layer that returns a row per crop, such as a whole stage"
-        )
+            "attention block after a layer that returns a row per crop, such as a whole stage")
     if depth == 0:
         block.rows = None
 
@@ -128,8 +124,7 @@ def _find_layer(network, name):
         near = difflib.get_close_matches(name, layers, n=5, cutoff=0.4) or list(layers)[:5]
         raise ValueError(
             f"the network has no layer {name!r}: did you mean one of {near}? "
-            "`network.named_modules()` lists all"
-        )
+            "`network.named_modules()` lists all")
     if type(layers[name]) in (nn.ModuleList, nn.ModuleDict):
         inside = [known for known in layers if known.startswith(f"{name}.")][:5]
         raise ValueError(f"{name!r} is a list of layers, not a layer: name one of {inside}")
@@ -168,16 +163,14 @@ class _Recorder:
             raise ValueError(
                 f"the attention block {name!r} was called {what}, so its weights are not one row "
                 "per image: call the model that is recorded, not a part of it, and place a block "
-                "of its own at each call of a layer"
-            )
+                "of its own at each call of a layer")
         self.seen[name] = weights.detach().float().cpu()
 
     def end(self, model, inputs, output):
         if missing := self.batches.keys() - self.seen.keys():
             raise ValueError(
                 f"a pass through the model did not call the attention blocks {sorted(missing)}, so "
-                "their weights cannot be recorded: record a model that calls them"
-            )
+                "their weights cannot be recorded: record a model that calls them")
         for name, weights in self.seen.items():
             self.batches[name].append(weights)
         self.seen = None
@@ -192,8 +185,7 @@ def record_attention(
         if isinstance(part, (torch.jit.ScriptModule, torch.fx.GraphModule)):
             raise ValueError(
                 f"{name or 'the model'}, a {type(part).__name__}, was traced or exported and has "
-                "no attention blocks any more: record the network that it was made from"
-            )
+                "no attention blocks any more: record the network that it was made from")
     model = getattr(model, "_orig_mod", model)
     blocks = {name: m for name, m in model.named_modules() if isinstance(m, PatchAttention)}
     recorder, weights = _Recorder(blocks), {}
@@ -222,8 +214,7 @@ class AttentionCallback(Callback):
         if not any(isinstance(module, PatchAttention) for module in self.learn.model.modules()):
             raise ValueError(
                 "the model has no PatchAttention block, so there is nothing to record: build one "
-                "into it or use `place_attention`"
-            )
+                "into it or use `place_attention`")
 
     def after_validate(self):
         self.recording.close()

@@ -79,40 +79,7 @@ def diagnosis_factors(
         factors[inside & (types == diagnosis_type)] = factor
     return factors
 
-# %% ../nbs/21_balancing.ipynb #f37fdb0d
-def _plain(targets, classes, config, diagnosis_types):
-    "Every image counts alike"
-    _class_counts(targets, len(classes))
-    return np.ones(len(targets))
-
-
-def _shown_more_often(targets, classes, config, diagnosis_types):
-    "Every image counts alike, and no class may be absent"
-    _present_counts(targets, len(classes))
-    return np.ones(len(targets))
-
-
-def _loss_weighting(targets, classes, config, diagnosis_types):
-    "Every image counts by its class"
-    return class_weights(targets, len(classes), config.balancing_exponent)[targets]
-
-
-def _diagnosis_guided(targets, classes, config, diagnosis_types):
-    "Every image counts by its class and by how its diagnosis was made"
-    weights = _loss_weighting(targets, classes, config, diagnosis_types)
-    types = [""] * len(targets) if diagnosis_types is None else diagnosis_types
-    return weights * diagnosis_factors(targets, classes, types, config)
-
 # %% ../nbs/21_balancing.ipynb #08a42d55
-_IMAGE_WEIGHTS = {
-    "none": _plain,
-    "oversampling": _shown_more_often,
-    "balanced_batches": _shown_more_often,
-    "loss_weighting": _loss_weighting,
-    "diagnosis_guided": _diagnosis_guided,
-}
-
-
 def image_weights(
     targets: np.ndarray,  # int [n], class index of each training image
     classes: Sequence[str],  # C names, in the order of the targets
@@ -120,8 +87,16 @@ def image_weights(
     diagnosis_types: Sequence[str] | None = None,  # n words; needed by diagnosis_guided
 ) -> np.ndarray:  # float32 [n], above 0
     "The weight of each training image in the loss"
-    weigh = _IMAGE_WEIGHTS[config.balancing]
-    return weigh(np.asarray(targets), classes, config, diagnosis_types).astype(np.float32)
+    targets = np.asarray(targets)
+    if config.balancing not in ("loss_weighting", "diagnosis_guided"):  # every image counts alike
+        counts = _class_counts if config.balancing == "none" else _present_counts
+        counts(targets, len(classes))
+        return np.ones(len(targets), dtype=np.float32)
+    weights = class_weights(targets, len(classes), config.balancing_exponent)[targets]
+    if config.balancing == "diagnosis_guided":
+        types = [""] * len(targets) if diagnosis_types is None else diagnosis_types
+        weights = weights * diagnosis_factors(targets, classes, types, config)
+    return weights.astype(np.float32)
 
 # %% ../nbs/21_balancing.ipynb #f96a99c1
 def batch_sizes(
@@ -132,8 +107,7 @@ def batch_sizes(
     "The sizes of an epoch's batches"
     if batch_size < 1 or image_count < 1:
         raise ValueError(
-            f"{image_count} images in batches of {batch_size}: both must be at least 1."
-        )
+            f"{image_count} images in batches of {batch_size}: both must be at least 1.")
     whole, rest = divmod(image_count, batch_size)
     sizes = [batch_size] * whole
     if whole == 0 or rest > 1 and keep_last:
@@ -163,15 +137,6 @@ def _cycled(members, start, stop, *key):
     return _stretch(shuffled, len(members), start, stop)
 
 # %% ../nbs/21_balancing.ipynb #263eac19
-def _oversampled_pass(targets, counts, seed, number):
-    "Indices of the images of one pass, each class as often as the largest, shuffled"
-    largest = counts.max()
-    span = (number * largest, (number + 1) * largest)
-    members = [np.flatnonzero(targets == index) for index in range(len(counts))]
-    shown = [_cycled(rows, *span, seed, index) for index, rows in enumerate(members)]
-    return np.random.default_rng([seed, number, 0, 2]).permutation(np.concatenate(shown))
-
-
 def oversampled_epoch(
     targets: np.ndarray,  # int [n], class index of each training image
     class_count: int,  # number of classes C
@@ -180,11 +145,14 @@ def oversampled_epoch(
     image_count: int,  # images an epoch shows
 ) -> np.ndarray:  # int [image_count], indices into the targets
     "The images of one epoch, in their order: a stretch of the endless oversampled row"
-    targets = np.asarray(targets)
-    counts = _present_counts(targets, class_count)
+    counts, targets = _present_counts(targets, class_count), np.asarray(targets)
+    members = [np.flatnonzero(targets == index) for index in range(class_count)]
 
     def one_pass(number):
-        return _oversampled_pass(targets, counts, seed, number)
+        "Each class as often as the largest, shuffled"
+        span = (number * counts.max(), (number + 1) * counts.max())
+        shown = [_cycled(rows, *span, seed, index) for index, rows in enumerate(members)]
+        return np.random.default_rng([seed, number, 0, 2]).permutation(np.concatenate(shown))
 
     span = (epoch * image_count, (epoch + 1) * image_count)
     return _stretch(one_pass, class_count * counts.max(), *span)

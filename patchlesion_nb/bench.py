@@ -61,7 +61,7 @@ def _spent(measure, now):
     end = now()
     return told if isinstance(told, Spent) else Spent(end.wall - start.wall, end.cpu - start.cpu)
 
-
+# %% ../nbs/48_bench.ipynb #22bad66f
 def alternate(
     measures: Mapping[str, Callable],  # name -> function without arguments
     repeats: int = 5,  # turns that count, at least 1
@@ -164,8 +164,7 @@ TARGETS = {
     ("evaluation", "evaluation beside the bare network"): Target(0.95, True),
     ("study", "two side by side beside two threads each"): Target(1.3, True, clock="wall"),
     ("study", "patchlesion --help"): Target(0.5, False, "value", "wall"),
-    ("growth", "start of a training"): Target(2, False, "value", "wall"),
-}
+    ("growth", "start of a training"): Target(2, False, "value", "wall")}
 
 # %% ../nbs/48_bench.ipynb #c326082a
 COLUMNS = ["benchmark", "what", "value", "unit", "reference", "ratio", "turns", "target", "met"]
@@ -240,8 +239,7 @@ BENCHMARKS = {
     "latency": "one image's wait for its answer, by number of crops",
     "store": "building the pixel store beside decoding alone",
     "growth": "index, store and the start of a training, by number of images",
-    "study": "the command line, a study again, and two runs side by side",
-}
+    "study": "the command line, a study again, and two runs side by side"}
 
 
 def benchmark_notebook(
@@ -331,7 +329,7 @@ def _costliest(profile):
     run = max((cell.run for cell in cells), key=lambda run: run.crop_count * run.crop_size**2)
     return run.model_copy(update={"weights": "none"})
 
-
+# %% ../nbs/48_bench.ipynb #3c6a08b3
 def bare_step(
     config,  # resolved
     images: int,  # of a step
@@ -358,8 +356,7 @@ def bare_step(
 
     return step
 
-
-
+# %% ../nbs/48_bench.ipynb #3c6a08b2
 def seconds_per_image(
     config,  # resolved
 ) -> float:  # wall
@@ -396,17 +393,12 @@ def _forward(config):
     network, side = configured_network(config, 7).eval(), config.crop_size
 
     def forward(crops_at_once):
-        images = _images_at_once(config, crops_at_once)
+        images = max(1, crops_at_once // config.crop_count)  # as `CropLoader.plan`
         crops = torch.zeros(images, config.crop_count, side, side, 3, device=config.device)
         with numerics(config), torch.inference_mode():
             network(crops.movedim(-1, 2)).float().cpu()
 
     return forward
-
-
-def _images_at_once(config, crops_at_once):
-    "Images that an evaluation computes together: `CropLoader.plan`"
-    return max(1, crops_at_once // config.crop_count)
 
 
 def _advice_row(option, setting, wall, ratio, note=""):
@@ -415,21 +407,11 @@ def _advice_row(option, setting, wall, ratio, note=""):
             "note": note}
 
 # %% ../nbs/48_bench.ipynb #fcac9fbe
-def _tell(line):
-    "A line of progress on stderr"
-    print(f"advice: {line}", file=sys.stderr, flush=True)
-
-
-def _free_memory():
-    "Bytes that may still be asked for"
-    return psutil.virtual_memory().available
-
-
 def _fitting(forward, counts, seconds=10):
     "Those of the counts, ascending, that memory allows"
     from patchlesion_nb.numerics import explained_memory
 
-    fitting, before = [], _free_memory()
+    fitting, before = [], psutil.virtual_memory().available
     for count in counts:
         try:
             with explained_memory(str):
@@ -437,12 +419,12 @@ def _fitting(forward, counts, seconds=10):
         except MemoryError:
             break
         fitting.append(count)
-        free = _free_memory()
+        free = psutil.virtual_memory().available
         if spent.wall > seconds or before - free > free / 2:  # twice as many take as much again
             break
     return fitting
 
-
+# %% ../nbs/48_bench.ipynb #fcac9fbf
 def _evaluation_advice(config, own, repeats):
     "What an evaluation would gain from other numbers of crops at once"
     forward = _forward(config)
@@ -450,8 +432,10 @@ def _evaluation_advice(config, own, repeats):
     if own not in counts:
         return [_advice_row("crops_at_once", str(own), np.nan, np.nan, "more than needed, or than "
                             f"memory allows: {max(counts, default=0)} were the most tried")]
-    measured = alternate({count: partial(forward, count) for count in counts}, repeats, tell=_tell)
-    crops = {count: _images_at_once(config, count) * config.crop_count for count in counts}
+    tell = partial(print, "advice:", file=sys.stderr, flush=True)
+    measured = alternate({count: partial(forward, count) for count in counts}, repeats, tell=tell)
+    size = config.crop_count
+    crops = {count: max(1, count // size) * size for count in counts}
     seconds = measured["wall"] * own / pd.Series(crops)
     return [_advice_row("crops_at_once", str(count), seconds[count], seconds[count] / seconds[own],
                         f"evaluation: seconds for {own} crops") for count in counts]
@@ -467,7 +451,7 @@ def _input_seconds(config, size, images):
     loader = CropLoader(pixels, np.arange(images), targets, config)
     return alternate({"input": lambda: [None for _ in loader]}, 3).loc["input", "wall"]
 
-
+# %% ../nbs/48_bench.ipynb #6e1f1e55
 def advise(
     profile: str = "demo",  # a study's profile, or the path of its TOML file
     repeats: int = 3,  # turns
@@ -483,19 +467,16 @@ def advise(
         images = int(np.clip(1 / seconds_per_image(config), min(2, most), most))
         trials = {"": config, **_trials(config)}
         steps = {key: bare_step(trial, images) for key, trial in trials.items()}
-        measured = alternate(steps, repeats, tell=_tell)
+        tell = partial(print, "advice:", file=sys.stderr, flush=True)
+        measured = alternate(steps, repeats, tell=tell)
         own = measured["wall"].iloc[0]
-        rows = [_advice_row("as it is", _settings(config, images), own, 1.0)]
+        layout = "channels last" if config.channels_last else "contiguous"
+        now = (f"{config.network}, {images} images of {config.crop_count} crops, {layout}, "
+               f"{config.threads} threads, {config.precision}, {config.device}")
+        rows = [_advice_row("as it is", now, own, 1.0)]
         rows += [_advice_row(*key.split("="), measured.loc[key, "wall"],
                              paired_ratio(measured, key, "", "wall")) for key in trials if key]
         seconds = _input_seconds(config, chosen.image_size, images)
         rows.append(_advice_row("input", "as it is", seconds, (own + seconds) / own,
                                 "crops of a step; hidden where there are several threads"))
         return pd.DataFrame(rows + _evaluation_advice(config, chosen.crops_at_once, repeats))
-
-# %% ../nbs/48_bench.ipynb #fb64561e
-def _settings(config, images):
-    "The settings that a profile has now, in words"
-    layout = "channels last" if config.channels_last else "contiguous"
-    return (f"{config.network}, {images} images of {config.crop_count} crops, {layout}, "
-            f"{config.threads} threads, {config.precision}, {config.device}")

@@ -57,13 +57,8 @@ def load_checkpoint(
 ) -> TrainingState:
     "Take up a training where its checkpoint stands; nothing is unpickled"
     tensors = load_file(path)
-    network.load_state_dict(
-        {
-            name.removeprefix("network."): tensor
-            for name, tensor in tensors.items()
-            if name.startswith("network.")
-        }
-    )
+    network.load_state_dict({name.removeprefix("network."): tensor
+                             for name, tensor in tensors.items() if name.startswith("network.")})
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for name, tensor in tensors.items():
         if name.startswith("optimizer."):

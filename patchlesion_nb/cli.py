@@ -22,8 +22,7 @@ from . import __version__
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Patch attention and loss weighting for skin lesions: the study, reproduced.",
-)
+    help="Patch attention and loss weighting for skin lesions: the study, reproduced.")
 data_app = typer.Typer(no_args_is_help=True, help="Draw, prepare and check images.")
 app.add_typer(data_app, name="data")
 
@@ -44,8 +43,7 @@ def _every_command(
 
 # %% ../nbs/49_cli.ipynb #53f0f7ec
 Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Print results only, no progress and no warnings.")
-]
+    bool, typer.Option("--quiet", "-q", help="Print results only, no progress and no warnings.")]
 
 
 class _Friendly(warnings.catch_warnings):
@@ -149,17 +147,13 @@ def data_prepare(
 ProfileOption = Annotated[str, typer.Option(help="smoke, demo, demo-all, lowres, paper, or a TOML file.")]
 DataRoot = Annotated[
     Path | None,
-    typer.Option(exists=True, file_okay=False, help="Folder of the images; else as README says."),
-]
+    typer.Option(exists=True, file_okay=False, help="Folder of the images; else as README says.")]
 Tables = Annotated[
-    list[str] | None, typer.Option("--only", help="Only this table; may be repeated.")
-]
+    list[str] | None, typer.Option("--only", help="Only this table; may be repeated.")]
 FoldsOption = Annotated[
-    list[int] | None, typer.Option("--folds", help="Only this fold; may be repeated.")
-]
+    list[int] | None, typer.Option("--folds", help="Only this fold; may be repeated.")]
 Networks = Annotated[
-    list[str] | None, typer.Option("--networks", help="Only this network's label.")
-]
+    list[str] | None, typer.Option("--networks", help="Only this network's label.")]
 
 # %% ../nbs/49_cli.ipynb #cf1f9bf9
 @app.command("plan")
@@ -184,20 +178,6 @@ def plan_command(
         data = study_data_if_there(chosen, wanted, data_root, store=store)
         typer.echo(format_plan(plan_study(chosen, wanted, data, store), None if everything else 6))
 
-# %% ../nbs/49_cli.ipynb #fb5c2d78
-def _rows_named(profile, table, row, networks, folds):
-    "The cells of one row of a table"
-    from patchlesion_nb.plan import study_runs
-
-    cells = study_runs(profile, [table], networks, folds)
-    found = [run for run in cells if run.row == row]
-    if not found:
-        known = ", ".join(dict.fromkeys(run.row for run in cells))
-        raise ValueError(
-            f"{table} has no row {row!r} in the profile {profile.name}; it has {known}"
-        )
-    return found
-
 # %% ../nbs/49_cli.ipynb #d199274a
 def _history_text(folder):
     "The history of a finished training, with digits that a reader needs"
@@ -221,11 +201,12 @@ def train_command(
     from patchlesion_nb.executors import run_missing
     from patchlesion_nb.runs import RunStore
     from patchlesion_nb.plan import study_data
+    from patchlesion_nb.predict import row_cells
     from patchlesion_nb.profiles import load_profile
 
     with _Friendly(quiet):
         chosen = load_profile(profile)
-        wanted = _rows_named(chosen, table, row, networks, folds)
+        wanted = row_cells(f"{table}/{row}", chosen, networks, folds)
         data, runs = study_data(chosen, wanted, data_root, progress=not quiet), RunStore()
         run_missing(wanted, data, runs, progress=not quiet)
         for run in wanted:
@@ -412,7 +393,7 @@ def runs_keep(profile: ProfileOption = "demo", data_root: DataRoot = None, quiet
             typer.echo(f"new: {run}")
         typer.echo(f"{count} finished runs of {chosen.name} are kept in {store.kept / 'runs'}")
 
-
+# %% ../nbs/49_cli.ipynb #b5774cdd
 @runs_app.command("check")
 def runs_check(profile: ProfileOption = "demo", quiet: Quiet = False):
     "Verify kept trainings, and make the pages' numbers from them again; 1 if any differs."
@@ -472,14 +453,12 @@ def predict_command(
 @app.command("export")
 def export_command(
     runs: Annotated[
-        list[str], typer.Argument(help="Ids of runs, or rows such as 'table_2/End Attention'.")
-    ],
+        list[str], typer.Argument(help="Ids of runs, or rows such as 'table_2/End Attention'.")],
     format: Annotated[str, typer.Option(help="onnx or torch.")] = "onnx",
     profile: ProfileOption = "demo",
     networks: Networks = None,
     output: Annotated[Path, typer.Option(help="Folder that gets one for each network.")] = Path(
-        "exported"
-    ),
+        "exported"),
     data_root: DataRoot = None,
     quiet: Quiet = False,
 ):
@@ -501,13 +480,6 @@ def parse_values(
             raise ValueError(f"--set {field}{equals}{listed}: write field=value,value")
     return {field: listed.split(",") for field, _, listed in pairs}
 
-# %% ../nbs/49_cli.ipynb #e5698fcb
-def _validation_table(profile):
-    "The CSV in which a profile's validation scores are kept"
-    from patchlesion_nb.core import study_root
-
-    return study_root() / "reports" / f"validation_{profile.name}.csv"
-
 # %% ../nbs/49_cli.ipynb #dae79f40
 @app.command("tune")
 def tune_command(
@@ -521,17 +493,19 @@ def tune_command(
     quiet: Quiet = False,
 ):
     "Train a row with several settings and tabulate their validation scores."
+    from patchlesion_nb.core import study_root
     from patchlesion_nb.executors import tune
     from patchlesion_nb.runs import RunStore
     from patchlesion_nb.plan import study_data
+    from patchlesion_nb.predict import row_cells
     from patchlesion_nb.profiles import load_profile
 
     with _Friendly(quiet):
         chosen = load_profile(profile)
-        run, *others = _rows_named(chosen, table, row, networks, [fold])
+        run, *others = row_cells(f"{table}/{row}", chosen, networks, [fold])
         if others:
             raise ValueError("tune takes one network: name it with --networks")
-        output = _validation_table(chosen)
+        output = study_root() / "reports" / f"validation_{chosen.name}.csv"
         images = study_data(chosen, [run], data_root, progress=not quiet)[run.run.dataset]
         scores = tune(run, parse_values(values), images, RunStore(), output, not quiet)
         text = scores.to_string(index=False, float_format="{:.1f}".format)

@@ -243,7 +243,7 @@ def _machine_device():
                          "to cpu, or to cuda if torch finds one all the same.")
     return "cuda"
 
-
+# %% ../nbs/20_config.ipynb #16ff6863
 @lru_cache
 def _gpu_precision(program):
     "bfloat16, or float16 where the driver's program lists a GPU older than compute capability 8"
@@ -263,25 +263,19 @@ def _machine_threads():
     return int(threads)
 
 # %% ../nbs/20_config.ipynb #d00e41ff
-def _effective_balancing(config):
-    "The balancing that takes place: a factor of 1 for all, or for none, guides nothing"
-    unguided = config.diagnosis_scope == "none" or set(config.diagnosis_factors) == {1.0}
-    if config.balancing == "diagnosis_guided" and unguided:
-        return "loss_weighting"
-    return config.balancing
-
-
 def _idle_balancing(config):
     "Fields of balancing that cannot affect this training, with their neutral values"
-    balancing = _effective_balancing(config)
+    balancing = config.balancing  # a factor of 1 for all, or for none, guides nothing
+    unguided = config.diagnosis_scope == "none" or set(config.diagnosis_factors) == {1.0}
+    if balancing == "diagnosis_guided" and unguided:
+        balancing = "loss_weighting"
     counts = {
         "balancing_exponent": ("loss_weighting", "diagnosis_guided"),
         "loss_reduction": ("loss_weighting", "diagnosis_guided"),
         "diagnosis_scope": ("diagnosis_guided",),
         "diagnosis_factors": ("diagnosis_guided",),
         "oversample_epoch": ("oversampling",),
-        "strict": ("balanced_batches",),
-    }
+        "strict": ("balanced_batches",)}
     fields = type(config).model_fields
     idle = {name: fields[name].default for name, kinds in counts.items() if balancing not in kinds}
     return {"balancing": balancing, **idle}
@@ -322,7 +316,7 @@ def _resolved_scale(config):
     words = {((0.0,) * 3, (1.0,) * 3): "none", (IMAGENET_MEAN, IMAGENET_STD): "imagenet"}
     return words.get(scale, scale)
 
-
+# %% ../nbs/20_config.ipynb #b1d5ae47
 _PIXELS_TOGETHER = 48 * 224**2
 
 
@@ -390,12 +384,9 @@ def config_hash(
 
 # %% ../nbs/20_config.ipynb #1405ecbe
 def load_config(
-    source: Mapping | str | Path,  # settings, or the path of a JSON file that holds them
+    path: Path,  # a JSON file with settings
 ) -> RunConfig:  # checked, not resolved
-    "The configuration of a training from settings or from a file"
-    if isinstance(source, Mapping):
-        return RunConfig(**source)
-    path = Path(source)
+    "The configuration of a training from a file"
     if not path.is_file():
         raise ValueError(f"{path}: there is no such file; pass a JSON file with settings.")
     try:

@@ -26,34 +26,31 @@ def evaluation_of(page: Page, cell: StudyRun):  # a Path, or None if it is not t
     return page.store.evaluation_folder(run, key) if there else None
 
 # %% ../nbs/45_crop_weights.ipynb #857c8e03
-def _of_cell(page, cell, positions):
-    "The weights [n, N] of each source, for one trained network"
-    from patchlesion_nb.crops import ordered_corners
-    from patchlesion_nb.store import open_store
-
-    data, crop_size = page.data[cell.run.dataset], cell.run.crop_size
-    pixels = open_store(data.store_folder)
-    place = np.searchsorted(data.round(cell.fold).test, positions)
-    networks = agreement.control_networks(
-        page.store.run_folder(page.run_id(cell)), cell.run, cell.evaluation,
-        len(data.table.classes))
-    corners = ordered_corners(pixels.size, cell.evaluation.crop_count, crop_size)
-    prior = agreement.centre_prior(pixels.size, corners, crop_size)
-    untrained = {source: agreement.recorded_pass(networks[source], cell.run, cell.evaluation,
-                                                 data.table, pixels, positions)[1][BLOCK]
-                 for source in ("untrained block", "untrained")}
-    return {"trained": read_attention(evaluation_of(page, cell))[BLOCK][place], **untrained,
-            "centre prior": np.tile(prior, (len(positions), 1))}
-
-
 def weight_sources(
     page: Page,
     cells: list,  # of one network: finished runs with attention at the end, a fold each
     positions: np.ndarray,  # int [n], rows of the image table, in the test set
 ) -> dict:  # trained, untrained block, untrained, centre prior: each float [folds, n, N]
     "The weights of trained networks and of what they are compared with"
-    folds = [_of_cell(page, cell, positions) for cell in cells]
-    return {source: np.stack([fold[source] for fold in folds]) for source in folds[0]}
+    from patchlesion_nb.crops import ordered_corners
+    from patchlesion_nb.store import open_store
+
+    found = {"trained": [], "untrained block": [], "untrained": [], "centre prior": []}
+    for cell in cells:
+        data, run, asked = page.data[cell.run.dataset], cell.run, cell.evaluation
+        pixels = open_store(data.store_folder)
+        place = np.searchsorted(data.round(cell.fold).test, positions)
+        found["trained"].append(read_attention(evaluation_of(page, cell))[BLOCK][place])
+        networks = agreement.control_networks(page.store.run_folder(page.run_id(cell)), run, asked,
+                                              len(data.table.classes))
+        for source in ("untrained block", "untrained"):
+            said = agreement.recorded_pass(networks[source], run, asked, data.table, pixels,
+                                           positions)
+            found[source].append(said[1][BLOCK])
+        corners = ordered_corners(pixels.size, asked.crop_count, run.crop_size)
+        prior = agreement.centre_prior(pixels.size, corners, run.crop_size)
+        found["centre prior"].append(np.tile(prior, (len(positions), 1)))
+    return {source: np.stack(folds) for source, folds in found.items()}
 
 # %% ../nbs/45_crop_weights.ipynb #75f7c40c
 def agreement_of(

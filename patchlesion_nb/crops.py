@@ -34,8 +34,7 @@ def _check_fit(size, crop_size):
     if not 1 <= crop_size <= min(height, width):
         raise ValueError(
             f"crops of {crop_size} x {crop_size} pixels do not fit images of {height} x {width} "
-            f"(height x width): crop_size must lie between 1 and {min(height, width)}"
-        )
+            f"(height x width): crop_size must lie between 1 and {min(height, width)}")
 
 
 def ordered_corners(
@@ -51,8 +50,7 @@ def ordered_corners(
     if side < 1 or side**2 != count:
         raise ValueError(
             f"{count} crops do not form a square grid: crop_count must be 5 (corners and centre) "
-            f"or a square number, such as {max(side, 1) ** 2} or {(side + 1) ** 2}"
-        )
+            f"or a square number, such as {max(side, 1) ** 2} or {(side + 1) ** 2}")
     free = np.array(size) - crop_size
     steps = np.arange(side)[:, None] * free // (side - 1) if side > 1 else free[None] // 2
     return np.array([(top, left) for top in steps[:, 0] for left in steps[:, 1]])
@@ -93,8 +91,7 @@ def _check_numbers(numbers, batch, count):
     if numbers.shape != (batch, count):
         raise ValueError(
             f"random numbers of shape {numbers.shape} do not fit {batch} images: "
-            f"({batch}, {count}) is expected, as `uniforms` makes them"
-        )
+            f"({batch}, {count}) is expected, as `uniforms` makes them")
     return numbers
 
 
@@ -124,25 +121,21 @@ def downsample(
     return crops
 
 # %% ../nbs/06_crops.ipynb #e0aa0940
-def _central_box(size, mode):
-    height, width = size
-    if mode == "share85":
-        box = round(0.85 * height), round(0.85 * width)
-    elif mode == "center336":
-        box = (round(336 / 450 * min(size)),) * 2
-    else:
-        raise ValueError(f"unknown mode {mode!r} of the single crop: 'share85' or 'center336'")
-    return (height - box[0]) // 2, (width - box[1]) // 2, *box
-
-
 def single_crop(
     images: torch.Tensor,  # [B, C, H, W], float
     crop_size: int,  # s, in pixels
     mode: str = "share85",  # "share85": 85 % of each side; "center336": 336/450 of the shorter side
 ) -> torch.Tensor:  # [B, 1, C, s, s]
     "The central part of the image, resized: Single-Crop's evaluation"
-    top, left, height, width = _central_box(images.shape[-2:], mode)
-    return downsample(images[..., top : top + height, left : left + width], crop_size)
+    height, width = images.shape[-2:]
+    if mode == "share85":
+        down, across = round(0.85 * height), round(0.85 * width)
+    elif mode == "center336":
+        down = across = round(336 / 450 * min(height, width))
+    else:
+        raise ValueError(f"unknown mode {mode!r} of the single crop: 'share85' or 'center336'")
+    top, left = (height - down) // 2, (width - across) // 2
+    return downsample(images[..., top : top + down, left : left + across], crop_size)
 
 # %% ../nbs/06_crops.ipynb #c2232607
 def _random_box(size, numbers, scale):

@@ -49,19 +49,6 @@ def read_logits(
     values = table.drop(columns=["image_id", "crop"]).to_numpy(np.float32)
     return list(table["image_id"][::crops]), values.reshape(-1, crops, values.shape[1])
 
-# %% ../nbs/27_evaluation.ipynb #ceef3282
-def _block_rows(image_ids, block, values):
-    "The weights [n, N] of one block, a row an image and crop"
-    count, crops = values.shape
-    return pd.DataFrame(
-        {
-            "image_id": np.repeat(np.asarray(image_ids, dtype=object), crops),
-            "block": block,
-            "crop": np.tile(np.arange(crops), count),
-            "weight": values.astype(np.float32).ravel(),
-        }
-    )
-
 # %% ../nbs/27_evaluation.ipynb #6c98be49
 def write_attention(
     folder: Path,  # the evaluation's folder
@@ -69,7 +56,13 @@ def write_attention(
     weights: dict[str, np.ndarray],  # block -> float32 [n, N] in [0, 1]
 ) -> None:
     "The weights of every block as a parquet table"
-    parts = [_block_rows(image_ids, block, values) for block, values in weights.items()]
+    ids, parts = np.asarray(image_ids, dtype=object), []
+    for block, values in weights.items():
+        count, crops = values.shape
+        parts.append(pd.DataFrame({
+            "image_id": np.repeat(ids, crops), "block": block,
+            "crop": np.tile(np.arange(crops), count),
+            "weight": values.astype(np.float32).ravel()}))
     empty = pd.DataFrame({"image_id": [], "block": [], "crop": [], "weight": []})
     table = pd.concat(parts) if parts else empty
     table.to_parquet(Path(folder, "attention.parquet"), index=False)
@@ -82,8 +75,7 @@ def read_attention(
     table = _read_table(folder, "attention.parquet")
     return {
         block: part["weight"].to_numpy(np.float32).reshape(-1, int(part["crop"].max()) + 1)
-        for block, part in table.groupby("block", sort=False)
-    }
+        for block, part in table.groupby("block", sort=False)}
 
 # %% ../nbs/27_evaluation.ipynb #6a433c70
 def _positions(evaluation, round):

@@ -154,12 +154,6 @@ def _tasks(missing, data):
     return sorted(tasks, key=lambda task: -task[2])
 
 
-def _remaining(done, total, seconds):
-    "The time that the rest takes at the rate so far, in words"
-    left = seconds * (total - done) / done
-    return f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
-
-
 def run_serially(
     missing: Sequence[StudyRun],  # cells whose evaluation is not there
     data: Mapping[str, StudyData],  # by `run.dataset`: table, split and pixels
@@ -174,7 +168,9 @@ def run_serially(
         done += work
         if progress:
             state = "FAILED" if log else "done"
-            left = _remaining(done, sum(task[2] for task in tasks), time.monotonic() - start)
+            rest = sum(task[2] for task in tasks[number:])
+            left = (time.monotonic() - start) * rest / done
+            left = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
             print(f"{number}/{len(tasks)} {_label(cells)}: {state}, {left} left", flush=True)
     return failed
 
@@ -211,17 +207,15 @@ _FAILED = 70  # exit code of a training that failed and left a log; EX_SOFTWARE 
 
 def _work_alone(cells, images, runs, environment):
     "What a worker process does; its exit code is `_FAILED` if the training failed"
+    def end_with_parent():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
     os.environ.clear()
     os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     sys.exit(_FAILED if _attempt(cells, images, runs, progress=False) else 0)
-
-
-def _end_with_parent():
-    "End this process when the one that started it has ended"
-    multiprocessing.parent_process().join()
-    os._exit(1)
 
 
 def _exit_code(task, runs, started):
@@ -332,15 +326,7 @@ def _validation_row(run, config, settings, runs, identity):
         "last": scores["validation_mc_sensitivity"].iloc[-1],
         "best": best["validation_mc_sensitivity"],
         "best_epoch": int(best["epoch"]),
-        "run": identity,
-    }
-
-# %% ../nbs/34_executors.ipynb #b0354b0b
-def _add_row(row, output):
-    "Add the row of a run to a CSV, in place of an older one of the same run"
-    kept = [pd.read_csv(output, dtype=str)] if output.exists() else []
-    table = pd.concat([*kept, pd.DataFrame([row]).astype(str)]).drop_duplicates("run", keep="last")
-    table.to_csv(output, index=False)
+        "run": identity}
 
 # %% ../nbs/34_executors.ipynb #17c8876a
 def tune(
@@ -360,5 +346,7 @@ def tune(
         config = resolve_run(RunConfig(**(run.run.model_dump() | settings)))
         identity = ensure_run(config, images, runs, progress)
         rows.append(_validation_row(run, config, settings, runs, identity))
-        _add_row(rows[-1], output)
+        kept = [pd.read_csv(output, dtype=str)] if output.exists() else []
+        table = pd.concat([*kept, pd.DataFrame(rows[-1:]).astype(str)])
+        table.drop_duplicates("run", keep="last").to_csv(output, index=False)
     return pd.DataFrame(rows)

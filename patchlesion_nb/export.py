@@ -114,8 +114,11 @@ def model_card(
 _FAR = 1e-3
 
 
-def _write_onnx(program, path, settings):
+def _write_program(program, path, settings):
     "The file, and what runs it"
+    if EXPORTED[path.suffix] == "torch":
+        torch.export.save(program, path, extra_files={"patchlesion.json": settings})
+        return torch.export.load(path).module()
     try:
         import onnx
         from onnxruntime import InferenceSession
@@ -129,12 +132,6 @@ def _write_onnx(program, path, settings):
     onnx.save(made, path)
     session = InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
-
-# %% ../nbs/46_export.ipynb #3f5f581c
-def _write_torch(program, path, settings):
-    "The file, and what runs it"
-    torch.export.save(program, path, extra_files={"patchlesion.json": settings})
-    return torch.export.load(path).module()
 
 # %% ../nbs/46_export.ipynb #4abecda2
 def export_network(
@@ -156,7 +153,7 @@ def export_network(
         expected = model(images)
     batch = torch.export.Dim("batch", min=1)
     program = torch.export.export(model, (images[:2].clone(),), dynamic_shapes=({0: batch},))
-    run = (_write_onnx if format == "onnx" else _write_torch)(program, path, settings)
+    run = _write_program(program, path, settings)
     with torch.inference_mode():
         found = torch.cat([run(images[:4]), run(images[4:])])
     difference = float((found - expected).abs().max())

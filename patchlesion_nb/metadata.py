@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HAM_CLASSES', 'BENIGN_CLASSES', 'DIAGNOSIS_TYPES', 'IMAGE_SUFFIXES', 'TABLE_COLUMNS', 'SUBGROUP_COLUMNS',
-           'SPC_CLASSES', 'impostor', 'is_image', 'walk_images', 'find_images', 'ImageTable', 'class_counts',
+           'SPC_CLASSES', 'impostor', 'path_id', 'is_image', 'walk_images', 'find_images', 'ImageTable', 'class_counts',
            'read_rows', 'read_ham10000', 'read_isic2018', 'read_isic2018_test', 'spc_class', 'derm7pt_rows',
            'read_derm7pt', 'read_isic_archive', 'read_csv', 'read_images']
 
@@ -21,12 +21,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path, PureWindowsPath
 
 import pandas as pd
 
-from .core import DataError, some, did_you_mean
+from .core import DataError, did_you_mean, existing_path, some
 
 # %% ../nbs/01_metadata.ipynb #c15dc738
 HAM_CLASSES = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
@@ -47,8 +47,11 @@ def impostor(content):
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
-def _image_id(name, parts=1):
-    "The last parts of a path, without the suffix"
+def path_id(
+    name: str | Path, # of a file, or its path
+    parts: int = 1, # how many parts of the path an id has
+) -> str: # without the suffix of an image
+    "The id of an image: the last parts of its path."
     name = str(name) if str(name).isascii() else unicodedata.normalize("NFC", str(name))
     path = name.replace("\\", "/").strip("/")
     kept = "/".join(path.removeprefix("./").split("/")[-parts:])
@@ -68,16 +71,6 @@ def is_image(name):
     return is_image and not any(map(_is_hidden, (*folders, file)))
 
 # %% ../nbs/01_metadata.ipynb #af52fe64
-def _refuse_escape(archive, member):
-    if ".." not in member and ":" not in member and member[:1] not in "/\\":
-        return
-    path = PureWindowsPath(member)
-    if path.drive or path.root or ".." in path.parts:
-        raise DataError(
-            f"{archive}: member '{member}' would be written outside the folder it is unpacked in. "
-            "A download of this data set has no such member: delete the zip and download it again.")
-
-
 def _list_zip(archive, parts=1, below=""):
     archive = str(archive)
     try:
@@ -89,9 +82,13 @@ def _list_zip(archive, parts=1, below=""):
         raise DataError(f"{archive} cannot be read as a zip ({error}): download it again.")
     for member in members:
         name = member.filename
-        _refuse_escape(archive, name)
+        path = PureWindowsPath(name)
+        if path.drive or path.root or ".." in path.parts:
+            raise DataError(f"{archive}: member '{name}' would be written outside the folder it is "
+                            "unpacked in. A download of this data set has no such member: delete "
+                            "the zip and download it again.")
         if is_image(name):
-            yield _image_id(f"{below}/{name}", parts), archive, name, member.CRC
+            yield path_id(f"{below}/{name}", parts), archive, name, member.CRC
 
 # %% ../nbs/01_metadata.ipynb #b43c4017
 def walk_images(folder):
@@ -113,17 +110,7 @@ def _list_folder(folder, parts=1):
             if name.lower().endswith(".zip"):
                 yield from _list_zip(os.path.join(parent, name), parts, below)
             elif is_image(name):
-                yield _image_id(f"{below}/{name}", parts), "", os.path.join(parent, name), -1
-
-
-def _require(path):
-    if path == "":
-        raise DataError("the path of the data is empty: name a folder or a file.")
-    path = Path(path).expanduser().absolute()
-    if not path.exists():
-        parent = next(folder for folder in path.parents if folder.exists())
-        raise DataError(f"{path} does not exist; what does exist is {parent}. Check the path.")
-    return path
+                yield path_id(f"{below}/{name}", parts), "", os.path.join(parent, name), -1
 
 # %% ../nbs/01_metadata.ipynb #f1645f9c
 def _refuse_two_images(found):
@@ -140,29 +127,19 @@ def _refuse_two_images(found):
             "by their paths below the folder; else keep the one that is.")
 
 # %% ../nbs/01_metadata.ipynb #3a54eb7c
-_PACKED = 1 << 16
-
-
-def _packed(rows, columns):
-    frames = []
-    while block := list(islice(rows, _PACKED)):
-        try:
-            frames.append(pd.DataFrame(block, columns=columns))
-        except UnicodeEncodeError as error:
-            raise DataError(f"the name {error.object!r} is not UTF-8: rename that file or folder."
-                            ) from error
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
-
-
 def find_images(
     *places: str | Path, # folders, searched to any depth with the zips in them, or zips
     parts: int = 1, # last parts of a path that are an id, without the suffix; 1: the name alone
 ) -> pd.DataFrame: # columns image_id, archive ("" for a plain file), path; one row an image, by id
     "All images in some folders and zips, none of them opened or unpacked."
-    places = list(map(_require, places))
+    places = list(map(existing_path, places))
     rows = chain.from_iterable((_list_folder if place.is_dir() else _list_zip)(place, parts)
                                for place in places)
-    found = _packed(rows, ["image_id", "archive", "path", "crc"])
+    try:
+        found = pd.DataFrame(list(rows), columns=["image_id", "archive", "path", "crc"])
+    except UnicodeEncodeError as error:
+        raise DataError(f"the name {error.object!r} is not UTF-8: rename that file or folder."
+                        ) from error
     if found.empty:
         raise DataError(f"no image ({', '.join(IMAGE_SUFFIXES)}) in {some(places)}, nor in the "
                         "zips there: put the download there, or correct the path.")
@@ -197,14 +174,9 @@ class ImageTable:
 
     @cached_property
     def _fingerprint(self):
-        digest = hashlib.sha256(f"[{json.dumps(list(self.classes))}, [".encode())
         rows = self.images[["image_id", "class_name", "lesion_id", "diagnosis_type"]]
-        for start in range(0, len(rows), _PACKED):
-            part = rows[start : start + _PACKED]
-            block = json.dumps(list(zip(*(part[name].tolist() for name in part), strict=True)))
-            digest.update((", " if start else "").encode() + block[1:-1].encode())
-        digest.update(b"]]")
-        return digest.hexdigest()
+        told = list(zip(*(rows[name].tolist() for name in rows), strict=True))
+        return hashlib.sha256(json.dumps([list(self.classes), told]).encode()).hexdigest()
 
 # %% ../nbs/01_metadata.ipynb #6f8da2a7
 def _check_table(table):
@@ -248,7 +220,7 @@ def class_counts(
 
 # %% ../nbs/01_metadata.ipynb #a0b5602f
 def read_rows(path, columns):
-    path = _require(path)
+    path = existing_path(path)
     try:
         with open(path, "rb") as opened:
             if words := impostor(opened.read(512)):
@@ -308,18 +280,13 @@ def _refuse_one_sided(rows, found, path, places):
                         "images away.")
 
 # %% ../nbs/01_metadata.ipynb #04143f00
-def _with_ids(rows):
-    "Rows with ids for the names or paths of their images, and how many parts of a path an id has"
-    for parts in range(1, 2 + rows.image_id.str.count(r"[/\\]").max()):
-        ids = rows.image_id.map(lambda path: _image_id(path, parts))
-        if ids.is_unique:
-            break
-    return rows.assign(image_id=ids), parts
-
-
 def _make_table(rows, path, places, classes, name):
-    names, (rows, parts) = rows.image_id, _with_ids(rows)
-    fewest = parts
+    names = rows.image_id
+    for fewest in range(1, 2 + names.str.count(r"[/\\]").max()):
+        rows = rows.assign(image_id=names.map(lambda path: path_id(path, fewest)))
+        if rows.image_id.is_unique:
+            break
+    parts = fewest
     _refuse_duplicates(rows, path)
     _refuse_unknown(rows, "class_name", classes, path)
     _refuse_unknown(rows, "diagnosis_type", ("", *DIAGNOSIS_TYPES), path)
@@ -331,7 +298,7 @@ def _make_table(rows, path, places, classes, name):
     else:
         found = find_images(*places, parts=parts)
     if parts > fewest:
-        rows = rows.assign(image_id=names.map(lambda path: _image_id(path, parts)))
+        rows = rows.assign(image_id=names.map(lambda path: path_id(path, parts)))
     _refuse_one_sided(rows, found, path, places)
     return _join_images(rows, found, classes, name)
 
@@ -414,9 +381,9 @@ def _zip_with(folder, name):
 
 
 def _require_file(folder, name, advice):
-    if path := _first_file(_require(folder), name):
+    if path := _first_file(existing_path(folder), name):
         return path
-    if archive := _zip_with(_require(folder), name):
+    if archive := _zip_with(existing_path(folder), name):
         raise DataError(f"{archive} holds {name}: unpack that zip into {folder} (the zips of "
                         "images in it may stay packed).")
     raise DataError(f"{folder} has no file {name} (or .tab, .tsv, .txt), in it or one folder "
@@ -437,7 +404,7 @@ def read_ham10000(
     rows = rows.rename(columns={"dx": "class_name", "dx_type": "diagnosis_type"})
     rows["class_name"] = rows.class_name.str.upper()
     rows = _with_subgroups(rows, path)
-    places = _named_places(_require(folder), "HAM10000_images_part_")
+    places = _named_places(existing_path(folder), "HAM10000_images_part_")
     return _make_table(rows, path, places, HAM_CLASSES, "ham10000")
 
 # %% ../nbs/01_metadata.ipynb #72476c77
@@ -449,8 +416,7 @@ _ISIC_TYPES = {
     "single image expert consensus": "consensus",
     "serial imaging showing no change": "follow_up",
     "confocal microscopy with consensus dermoscopy": "confocal",
-    "histopathology": "histo",
-}
+    "histopathology": "histo"}
 
 
 def _one_hot_class(rows, path):
@@ -465,7 +431,7 @@ def _one_hot_class(rows, path):
 def _read_isic_file(folder, name, columns):
     path = _require_file(folder, name, _ISIC_ADVICE)
     rows = read_rows(path, ["image", *columns]).rename(columns={"image": "image_id"})
-    rows["image_id"] = rows.image_id.map(_image_id)
+    rows["image_id"] = rows.image_id.map(path_id)
     _refuse_duplicates(rows, path)
     return path, rows
 
@@ -484,7 +450,7 @@ def read_isic2018(
     rows = labels[["image_id", "class_name"]].merge(lesions, on="image_id")
     words = rows.diagnosis_confirm_type.str.lower()
     rows["diagnosis_type"] = words.map(_ISIC_TYPES).fillna(words)
-    places = _named_places(_require(folder), "ISIC2018_Task3_Training_Input")
+    places = _named_places(existing_path(folder), "ISIC2018_Task3_Training_Input")
     return _make_table(rows, lesions_path, places, HAM_CLASSES, "isic2018")
 
 # %% ../nbs/01_metadata.ipynb #72418ea6
@@ -494,7 +460,7 @@ def read_isic2018_test(
     "The test set of the ISIC 2018 challenge, task 3, as its public download comes."
     path, rows = _read_isic_file(folder, _ISIC_TEST_LABELS, HAM_CLASSES)
     rows = rows.assign(class_name=_one_hot_class(rows, path), lesion_id="", diagnosis_type="")
-    places = _named_places(_require(folder), "ISIC2018_Task3_Test_Input")
+    places = _named_places(existing_path(folder), "ISIC2018_Task3_Test_Input")
     return _make_table(rows, path, places, HAM_CLASSES, "isic2018_test")
 
 # %% ../nbs/01_metadata.ipynb #af5ba329
@@ -503,15 +469,11 @@ _SPC_RULES = (("basal cell", "BCC"), ("nevus", "NV"), ("dermatofibroma", "DF"), 
               ("melanoma", "MEL"), ("seborrheic keratosis", "BKL"), ("vascular lesion", "VASC"))
 
 
-def _first_match(text, rules):
-    return next((name for words, name in rules if words in text.lower()), "")
-
-
 def spc_class(
     diagnosis: str, # the words of derm7pt's column `diagnosis`, in any case
 ) -> str: # one of `SPC_CLASSES`, or "" where the study drops the case
     "The class that the study gives to a diagnosis of the seven-point set."
-    return _first_match(diagnosis, _SPC_RULES)
+    return next((name for words, name in _SPC_RULES if words in diagnosis.lower()), "")
 
 # %% ../nbs/01_metadata.ipynb #933a6f4d
 _SPC_FILE = "meta/meta.csv"
@@ -520,32 +482,28 @@ _SPC_ADVICE = ("it comes with derm7pt, http://derm.cs.sfu.ca, whose folder has m
                f"{', '.join(f'meta/{part}_indexes.csv' for part in _SPC_PARTS)} and images/.")
 
 
-def _read_indexes(path, count):
-    values = read_rows(path, ["indexes"])["indexes"]
-    numbers = pd.to_numeric(values, errors="coerce")
-    wrong = values[~numbers.isin(range(count))]
-    if len(wrong):
-        raise DataError(f"{path}: index '{wrong.iloc[0]}' in line {wrong.index[0]} is no row "
-                        f"of meta.csv, whose rows are 0 to {count - 1} ({len(wrong)} indexes are "
-                        "so): download both files again.")
-    return numbers.astype(int)
-
-
 def _list_parts(meta, count):
     paths = {part: meta/f"{part}_indexes.csv" for part in _SPC_PARTS}
     if missing := [path.name for path in paths.values() if not path.is_file()]:
         raise DataError(f"{meta} lacks {', '.join(missing)}: without these lists nobody knows "
                         f"which images are the test set. Put them there; {_SPC_ADVICE}")
-    lists = [_read_indexes(path, count) for path in paths.values()]
-    parts = [part for part, indexes in zip(_SPC_PARTS, lists, strict=True) for _ in indexes]
-    return pd.DataFrame({"row": pd.concat(lists).tolist(), "part": parts})
+    lists = []
+    for part, path in paths.items():
+        values = read_rows(path, ["indexes"])["indexes"]
+        numbers = pd.to_numeric(values, errors="coerce")
+        if len(wrong := values[~numbers.isin(range(count))]):
+            raise DataError(f"{path}: index '{wrong.iloc[0]}' in line {wrong.index[0]} is no row "
+                            f"of meta.csv, whose rows are 0 to {count - 1} ({len(wrong)} indexes "
+                            "are so): download both files again.")
+        lists.append(pd.DataFrame({"row": numbers.astype(int), "part": part}))
+    return pd.concat(lists, ignore_index=True)
 
 # %% ../nbs/01_metadata.ipynb #7f754447
 def derm7pt_rows(folder):
     "Path of meta.csv, and all its rows with image_id, class_name ('' if dropped) and part."
     path = _require_file(folder, _SPC_FILE, _SPC_ADVICE)
     rows = read_rows(path, ["diagnosis", "derm"])
-    rows["image_id"] = rows["derm"].map(_image_id)
+    rows["image_id"] = rows["derm"].map(path_id)
     rows["class_name"] = rows["diagnosis"].map(spc_class)
     rows["lesion_id"] = rows["case_num"] if "case_num" in rows else ""
     rows["diagnosis_type"] = ""
@@ -566,8 +524,14 @@ def derm7pt_rows(folder):
     return path, rows
 
 # %% ../nbs/01_metadata.ipynb #5ac0a6e5
-def _derm7pt_images(rows, path):
-    folder = _require(path.parent.parent/"images")
+def read_derm7pt(
+    folder: str | Path, # the download: meta/ and images/, in it or one folder below
+) -> ImageTable: # 987 images where the download is whole
+    "The dermoscopic images of derm7pt, the paper's SPC, without the cases that the study drops."
+    path, rows = derm7pt_rows(folder)
+    dropped = rows["diagnosis"][rows.class_name == ""].value_counts()
+    rows = rows[rows.class_name != ""]
+    folder = existing_path(path.parent.parent/"images")
     files = (Path(parent, name) for parent, names in walk_images(folder) for name in names)
     there = {unicodedata.normalize("NFC", file.relative_to(folder).as_posix()): str(file)
              for file in files}
@@ -576,17 +540,7 @@ def _derm7pt_images(rows, path):
     if len(absent := rows["derm"][places.isna()]):
         raise DataError(f"{path}: {len(absent)} of {len(rows)} rows have no image: {some(absent)}."
                         f" Looked in {folder}: complete the download there.")
-    return pd.DataFrame({"image_id": rows.image_id, "archive": "", "path": places})
-
-
-def read_derm7pt(
-    folder: str | Path, # the download: meta/ and images/, in it or one folder below
-) -> ImageTable: # 987 images where the download is whole
-    "The dermoscopic images of derm7pt, the paper's SPC, without the cases that the study drops."
-    path, rows = derm7pt_rows(folder)
-    dropped = rows["diagnosis"][rows.class_name == ""].value_counts()
-    rows = rows[rows.class_name != ""]
-    found = _derm7pt_images(rows, path)
+    found = pd.DataFrame({"image_id": rows.image_id, "archive": "", "path": places})
     if len(dropped):
         words = [f"{diagnosis or 'no diagnosis'} {count}" for diagnosis, count in dropped.items()]
         print(f"derm7pt: {dropped.sum()} of {len(rows) + dropped.sum()} cases are left out, their "
@@ -617,7 +571,8 @@ def read_isic_archive(
         raise DataError(f"{csv} has no column of {', '.join(_ARCHIVE_LEVELS)}: export the metadata "
                         "with the diagnosis from https://www.isic-archive.com.")
     words = rows[levels].agg(lambda row: " / ".join(filter(None, row)), axis=1)
-    names = words.map(lambda text: _first_match(text, _ARCHIVE_RULES))
+    names = words.map(lambda text: next(
+        (name for part, name in _ARCHIVE_RULES if part in text.lower()), ""))
     other = words[names == ""].replace("", "no diagnosis").value_counts()
     if len(other):
         print(f"{csv}: {other.sum()} of {len(rows)} images belong to none of the seven classes: "
@@ -651,7 +606,7 @@ def read_csv(
     name: str | None = None, # name of the data set; None: the file's name
 ) -> ImageTable: # the images of the set
     "Any set of images with one row an image."
-    path = _require(csv)
+    path = existing_path(csv)
     named = {"image_id": id_column, "class_name": class_column, "lesion_id": lesion_column,
              "diagnosis_type": diagnosis_type_column}
     read = read_rows(path, [column for column in named.values() if column])
@@ -671,7 +626,7 @@ def read_images(
     folder: str | Path, # a data set in one of the known layouts
 ) -> ImageTable: # the images of the set
     "The data set in a folder, read by the layout that its metadata file shows."
-    folder = _require(folder)
+    folder = existing_path(folder)
     layouts = {_HAM_FILE: read_ham10000, _ISIC_LABELS: read_isic2018, _SPC_FILE: read_derm7pt,
                _ISIC_TEST_LABELS: read_isic2018_test}
     for find in (_first_file, _zip_with): # that a zip must be unpacked, the reader will say

@@ -23,8 +23,7 @@ class _GruAggregation(nn.Module):
     def __init__(self, feature_count, width, layers, bidirectional, read):
         super().__init__()
         self.gru = nn.GRU(
-            feature_count, width, layers, batch_first=True, bidirectional=bidirectional
-        )
+            feature_count, width, layers, batch_first=True, bidirectional=bidirectional)
         self.directions = 2 if bidirectional else 1
         self.read = read
 

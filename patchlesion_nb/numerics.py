@@ -46,15 +46,10 @@ _RETURNED = {_M_MMAP_MAX: 65536, _M_MMAP_THRESHOLD: 32 << 20,  # where glibc's o
 _keeping = threading.Lock()
 
 
-def _mallopt():
-    "The C library's function of that name; None where it has none"
-    return getattr(ctypes.CDLL(None), "mallopt", None)
-
-
 @contextmanager
 def kept_memory() -> Iterator[None]:
     "Inside: memory that is freed stays with the process; afterwards the system gets it back"
-    mallopt = _mallopt()
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # not every C library has it
     if mallopt is None or not _keeping.acquire(blocking=False):  # somebody around us keeps it
         yield
         return

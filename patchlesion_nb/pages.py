@@ -33,7 +33,7 @@ from .metrics import (
     PairedTest, bootstrap_draws, class_recall, confusion, paired_contrast, retrained_draws)
 from .parameters import TableParameters, read_parameters
 from .plan import (
-    ALL_FOLDS, at_checkpoint, experiment_rows, missing_runs, plan_study, study_data, study_runs)
+    at_checkpoint, experiment_rows, missing_runs, plan_study, study_data, study_runs)
 from .profiles import Profile, comparison_note, load_profile, profile_reasons
 from .protocol import departures
 from .report import ParameterError
@@ -370,9 +370,9 @@ def _read(page):
     page.predictions = results.read_predictions(page.cells, page.data, page.store)
     page.at_best = results.read_predictions(page.others, page.data, page.store)
     page.majority = results.majority_predictions(page.cells, page.data)
-    asked = page.profile.experiments
-    if set(asked) & set(ALL_FOLDS):
-        asked = [name for name in asked if name in (*ALL_FOLDS, *_CURVES)]
+    asked, telling = page.profile.experiments, page.profile.repeated
+    if set(asked) & set(telling):
+        asked = [name for name in asked if name in (*telling, *_CURVES)]
     cells = [cell for cell in study_runs(page.profile, asked, page.asked.networks)
              if cell.run.dataset in page.data]
     own = [p for p in page.predictions if p.table not in asked]

@@ -136,6 +136,11 @@ class Profile(BaseModel):
         {}, description="fields of RunConfig for one method, for one network by its label, or for "
         "one method on one network; the last prevails")
 
+    @property
+    def repeated(self) -> tuple[str, ...]:  # pages
+        "Pages whose rows are trained several times, and so say how far trainings differ"
+        return (*self.on_every_fold, "extension_retraining")
+
     @model_validator(mode="before")
     @classmethod
     def _gather_training(cls, values):

@@ -21,7 +21,7 @@ from .metrics import (
     TrainingSpread, adjust_p, bootstrap_lesions, confusion, f1_score, mc_sensitivity,
     mc_specificity, paired_test, reduce_crops, retrained_draws, score, training_spread)
 from patchlesion_nb.plan import (
-    ALL_FOLDS, WITH_CROPS, StudyData, StudyRun, at_checkpoint, found_evaluation, keep_images,
+    WITH_CROPS, StudyData, StudyRun, at_checkpoint, found_evaluation, keep_images,
     study_runs)
 from .profiles import Profile
 from .rows import published
@@ -62,24 +62,17 @@ def _order(image_ids, cell, images, folder):
     return order, expected
 
 # %% ../nbs/35_results.ipynb #8b40bb7b
-def _read_said(folder, reduce):
-    "Image ids and probabilities of an evaluation, with the digits that a kept one has"
-    image_ids, logits = read_logits(folder)
-    return image_ids, reduce_crops(logits, reduce).astype(np.float32)
-
-
-def _read_kept(path):
-    "Image ids and probabilities of a kept evaluation"
-    table = pd.read_parquet(path)
-    return list(table["image_id"]), table.drop(columns="image_id").to_numpy()
-
-
 def _read_prediction(cell, images, store):
     "The prediction of one cell, or None if it is not there"
     place = found_evaluation(cell, images, store)
     if place is None:
         return None
-    image_ids, said = _read_kept(place) if place.is_file() else _read_said(place, cell.reduce)
+    if place.is_file():  # kept
+        table = pd.read_parquet(place)
+        image_ids, said = table.pop("image_id").tolist(), table.to_numpy()
+    else:
+        image_ids, logits = read_logits(place)
+        said = reduce_crops(logits, cell.reduce).astype(np.float32)  # the digits of a kept one
     source = f"{images.run_id(cell.run)}/{images.evaluation_id(cell.evaluation)}"
     images = images.scored(cell.evaluation)
     order, positions = _order(image_ids, cell, images, place)
@@ -194,19 +187,6 @@ def _summary_of(group, data, f1, draws):
     ends = pd.DataFrame(ends, index=["low", "high"]).T
     return lines.join(ends.reindex(columns=["low", "high"])).reset_index()
 
-# %% ../nbs/35_results.ipynb #13143dbb
-def _beside(summary, profile):
-    "Join the published value of the network that a profile names, and the difference to it"
-    theirs = published()[["table", "network", "row", "metric", "mean", "std", "missing"]]
-    theirs = theirs.rename(columns={"network": "published_network", "mean": "published",
-                                    "std": "published_std", "missing": "published_missing"})
-    beside = dict(zip(profile.network_labels, profile.published_networks))
-    joined = summary.assign(published_network=summary["network"].map(beside))
-    keys = ["table", "published_network", "row", "metric"]
-    joined = joined.merge(theirs, on=keys, how="left")
-    joined["published_missing"] = joined["published_missing"].eq(True)
-    return joined.assign(difference=joined["mean"] - joined["published"])
-
 # %% ../nbs/35_results.ipynb #87ad75fa
 def summary(
     profile: Profile,  # its f1 and bootstrap_draws count
@@ -224,7 +204,15 @@ def summary(
                 pd.DataFrame({"metric": list(_table_metrics(profile.f1)), "networks": 0}))
         lines.append(part.assign(**dict(zip(_CELL, cell))))
     numbers = ["networks", "mean", "std", "sample_std", "low", "high"]
-    return _beside(pd.concat(lines).reindex(columns=[*_CELL, "metric", *numbers]), profile)
+    ours = pd.concat(lines).reindex(columns=[*_CELL, "metric", *numbers])
+    theirs = published()[["table", "network", "row", "metric", "mean", "std", "missing"]]
+    theirs = theirs.rename(columns={"network": "published_network", "mean": "published",
+                                    "std": "published_std", "missing": "published_missing"})
+    beside = dict(zip(profile.network_labels, profile.published_networks))
+    ours["published_network"] = ours["network"].map(beside)
+    joined = ours.merge(theirs, on=["table", "published_network", "row", "metric"], how="left")
+    joined["published_missing"] = joined["published_missing"].eq(True)
+    return joined.assign(difference=joined["mean"] - joined["published"])
 
 # %% ../nbs/35_results.ipynb #0efd4a95
 def _sensitivity(prediction, data):
@@ -247,7 +235,7 @@ def training_spreads(
     for key, of_images in rows.items():
         for best in (True, False):  # rows that stand on all folds; where there are none, any
             once = {frozenset(row): row.values() for (table, _), row in of_images.items()
-                    if (table in ALL_FOLDS) == best}
+                    if (table in data[key[1]].repeated) == best}
             spread = training_spread([[statistic(p, data) for p in row] for row in once.values()])
             if spread and key not in found:
                 found[key] = spread

@@ -37,17 +37,14 @@ def code_record() -> dict:  # kind -> version (int), digest (hex), neutral (list
     return json.loads(record.read_text("utf-8"))
 
 # %% ../nbs/30_runs.ipynb #ecee1477
-def _is_bare_string(node):
-    constant = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-    return constant and isinstance(node.value.value, str)
-
-
 def _plain(node):
     "A syntax tree as text, without positions, docstrings and empty fields"
     if isinstance(node, ast.Constant):
         return f"(Constant {ascii(node.value)})"
     if isinstance(node, list):
-        return f"[{' '.join([_plain(item) for item in node if not _is_bare_string(item)])}]"
+        bare = [isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant)
+                and isinstance(item.value.value, str) for item in node]
+        return f"[{' '.join(_plain(item) for item, no in zip(node, bare) if not no)}]"
     if not isinstance(node, ast.AST):
         return ascii(node)
     fields = [(name, getattr(node, name, None)) for name in node._fields if name != "ctx"]
@@ -65,17 +62,13 @@ def _bound(statement):
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
 
 
-def _used(statement):
-    "The names that a statement mentions"
-    return {node.id for node in ast.walk(statement) if isinstance(node, ast.Name)}
-
-
 def _definition(statements, name):
     "The statements that define a name, with all that they use of the others, in their order"
     single = chain.from_iterable(
         [ast.ImportFrom(one.module, [alias], one.level) for alias in one.names]
         if isinstance(one, ast.ImportFrom) else [one] for one in statements)
-    told = [(one, _bound(one), _used(one)) for one in single]
+    told = [(one, _bound(one), {node.id for node in ast.walk(one) if isinstance(node, ast.Name)})
+            for one in single]
     wanted, before, kept = {name}, set(), []
     while wanted != before:
         before = wanted
@@ -90,8 +83,7 @@ CODE_PATHS = {
         "augment", "attention", "models", "pretrained", "config", "balancing",
         "loading", "metrics:reduce_crops", "metrics:score", "numerics",
         "checkpoints", "training"),
-    "evaluation": ("evaluation",),
-}
+    "evaluation": ("evaluation",)}
 
 # %% ../nbs/30_runs.ipynb #373cf918
 @lru_cache(maxsize=None)
@@ -266,43 +258,21 @@ class RunStore:
     def __repr__(self):
         return f"RunStore({str(self.root)!r})"
 
-# %% ../nbs/30_runs.ipynb #9aefbe13
-@patch
-def run_folder(
-    self: RunStore,
-    run: str,  # id of the run
-) -> Path:  # whether or not it is there
-    "Where a run lies, or would lie"
-    return self.runs / run
+    def run_folder(self, run: str) -> Path:
+        "Where the run of an id lies, or would lie"
+        return self.runs / run
 
+    def evaluation_folder(self, run: str, key: str) -> Path:
+        "Where an evaluation lies, or would lie, by the ids of run and evaluation"
+        return self.evaluations / run / key
 
-@patch
-def evaluation_folder(
-    self: RunStore,
-    run: str,  # id of the run
-    key: str,  # id of the evaluation
-) -> Path:  # whether or not it is there
-    "Where an evaluation lies, or would lie"
-    return self.evaluations / run / key
+    def has_run(self, run: str) -> bool:
+        "Whether a run is there and whole"
+        return (self.run_folder(run) / MANIFEST).is_file()
 
-# %% ../nbs/30_runs.ipynb #ffaae04a
-@patch
-def has_run(
-    self: RunStore,
-    run: str,  # id of the run
-) -> bool:  # True if it is there and whole
-    "Whether a run is there"
-    return (self.run_folder(run) / MANIFEST).is_file()
-
-
-@patch
-def has_evaluation(
-    self: RunStore,
-    run: str,  # id of the run
-    key: str,  # id of the evaluation
-) -> bool:  # True if it is there and whole
-    "Whether an evaluation is there"
-    return (self.evaluation_folder(run, key) / MANIFEST).is_file()
+    def has_evaluation(self, run: str, key: str) -> bool:
+        "Whether an evaluation is there and whole"
+        return (self.evaluation_folder(run, key) / MANIFEST).is_file()
 
 # %% ../nbs/30_runs.ipynb #775e6839
 @patch
@@ -338,24 +308,19 @@ def _alone(partial, announce):
         lock.release()
 
 # %% ../nbs/30_runs.ipynb #26f8470d
-def _is_full_disk(error):
-    named = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return named or "No space left on device" in str(error)
-
-
 @contextmanager
 def _full_disk_explained(partial, root):
     "Turn whatever a full disk raises into one sentence that says what to do"
     try:
         yield
     except Exception as error:
-        if not _is_full_disk(error):
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if not full and "No space left on device" not in str(error):
             raise
         free = shutil.disk_usage(root).free / 1e6
         advice = (
             f"no space left while making {partial.name} ({free:.0f} MB free). What there is stays "
-            f"in {partial}: free some space and start again, it goes on from there"
-        )
+            f"in {partial}: free some space and start again, it goes on from there")
         raise OSError(errno.ENOSPC, advice) from error
 
 # %% ../nbs/30_runs.ipynb #e4672982
@@ -437,9 +402,7 @@ def _run_row(folder):
 
 
 @patch
-def list_runs(
-    self: RunStore,
-) -> pd.DataFrame:  # run, bytes, the fields of its configuration, `environment.*`, `identity.*`
+def list_runs(self: RunStore) -> pd.DataFrame:  # run, bytes, settings, environment.*, identity.*
     "All whole runs of the store, by id"
     folders = sorted(path.parent for path in self.runs.glob(f"*/{MANIFEST}"))
     rows = [_run_row(folder) for folder in folders]
@@ -471,15 +434,6 @@ def find_run(
     return found[0]
 
 # %% ../nbs/30_runs.ipynb #3ca90d1e
-def _last_scores(folder):
-    "The last line of a run's history, as far as it is about scores"
-    history = Path(folder) / "history.csv"
-    if not history.is_file():
-        return {}
-    last = pd.read_csv(history).ffill().iloc[-1]
-    return {f"history.{name}": round(float(value), 4) for name, value in last.items()}
-
-
 @patch
 def compare_runs(
     self: RunStore,
@@ -487,9 +441,12 @@ def compare_runs(
     second: str,  # id of another
 ) -> pd.DataFrame:  # what, first, second: a line for each thing in which they differ
     "In what two runs differ: settings, machine, and where they ended"
-    folders = [self.run_folder(self.find_run(run)) for run in (first, second)]
-    rows = [pd.json_normalize(_run_row(folder)).iloc[0].to_dict() | _last_scores(folder)
-            for folder in folders]
+    rows = []
+    for folder in (self.run_folder(self.find_run(run)) for run in (first, second)):
+        rows.append(pd.json_normalize(_run_row(folder)).iloc[0].to_dict())
+        if (history := folder / "history.csv").is_file():
+            last = pd.read_csv(history).ffill().iloc[-1]
+            rows[-1] |= {f"history.{name}": round(float(value), 4) for name, value in last.items()}
     names = [name for name in dict.fromkeys([*rows[0], *rows[1]])
              if str(rows[0].get(name)) != str(rows[1].get(name))]
     lines = [(name, rows[0].get(name, ""), rows[1].get(name, "")) for name in names]
@@ -518,7 +475,7 @@ def _kept_problems(store, folder):
         return [f"not readable: {error}"]
     return problems or [f"it is {named}, under another name"] * (named != folder.name)
 
-
+# %% ../nbs/30_runs.ipynb #b1b82c6f
 @patch
 def found_run(
     self: RunStore,
@@ -556,7 +513,7 @@ def _copy_kept(store, run, partial, tables):
             table().to_parquet(partial / f"{name}.parquet", index=False, compression="zstd",
                                use_dictionary=False)  # 74 kB for 2,511 images; with it, 104
 
-
+# %% ../nbs/30_runs.ipynb #4cc83157
 @patch
 def keep(
     self: RunStore,
@@ -601,9 +558,7 @@ def refused_kept(
 
 
 @patch
-def kept_weights(
-    self: RunStore,
-) -> dict[tuple[str, str], str]:  # (network, weights) of a configuration -> digest
+def kept_weights(self: RunStore) -> dict:  # (network, weights) of a configuration -> digest
     "What the initial weights of the kept runs held"
     folders = sorted((self.kept / "runs").glob("[!.]*/")) if self.kept else []
     whole = [folder for folder in folders if not _unlike(self, folder, {})]

@@ -53,13 +53,6 @@ def _code(module):
     return hashlib.sha256(code).hexdigest()[:16]
 
 
-def _drawn_folder(source):
-    "The name of a synthetic set's folder: all that it is drawn from"
-    height, width = source.size
-    return (f"{source.layout.removeprefix('synthetic_')}_{source.images}_{source.test_per_class}_"
-            f"{height}x{width}_seed{source.seed}_{_code('synthetic.py')[:8]}")
-
-
 def image_folder(
     source: Source,
     data_root: str | Path | None = None,  # the set's folder, or the one above; None: `data_folder`
@@ -70,9 +63,12 @@ def image_folder(
         raise DataError("data_root is empty, which could be taken for the current folder: name the "
                         "folder of the data, or leave it out.")
     name = source.folder or source.name
-    if source.layout != "folder":
-        drawn = Path(root if root is not None else study_root()) / "data" / name
-        return (Path(data_root) if data_root is not None else drawn) / _drawn_folder(source)
+    if source.layout != "folder":  # its folder is named by all that the set is drawn from
+        above = Path(root if root is not None else study_root()) / "data" / name
+        height, width = source.size
+        return (Path(data_root) if data_root is not None else above) / (
+            f"{source.layout.removeprefix('synthetic_')}_{source.images}_{source.test_per_class}_"
+            f"{height}x{width}_seed{source.seed}_{_code('synthetic.py')[:8]}")
     folder = Path(data_root) if data_root is not None else data_folder(name)
     return folder / name if (folder / name).is_dir() else folder
 
@@ -148,35 +144,24 @@ def _pairs(source, folder):
     return read_pairs(named if named == "ham10000" else Path(folder, named))
 
 
-def _merged(source, table, folder):
-    "The images, their lesions merged if the source says so"
-    return merge_lesions(table, _pairs(source, folder)) if source.merge_lesions else table
-
-
-def _tell_pairs(source, split, folder):
-    "Which pairs of one lesion lie across parts of the split"
-    across = pairs_across(split, _pairs(source, folder))
-    told = "; ".join(f"{one.first} {one.first_part}, {one.second} {one.second_part}"
-                     for one in across.itertuples())
-    print(f"{source.name}: {len(across)} pairs of images of one lesion lie across parts of the "
-          f"split{': ' * bool(told)}{told}")
-
-
-def _split_of(source, table, folder, root):
-    "The split that a source names, checked against the images, and its fingerprint"
-    if source.split == "test":
-        split = pd.Series("test", index=table.images["image_id"], name="part")
-        return split, split_fingerprint(split)
+def _images_of(source, table, folder, root, store, pixels):
+    "The images of a source, lesions merged if it says so, with the split that it names"
+    if source.merge_lesions:
+        table = merge_lesions(table, _pairs(source, folder))
     if source.split in ("grouped", "random"):
         split = _drawn_split(source, table, root)
     elif source.split == "lists":
         split = derm7pt_split(folder)
     elif source.split == "file":
         split = read_split(folder / source.split_file)
-    else:
+    elif source.split == "authors":
         split = authors_split()
-    check_split(table, split)
-    return split, split_fingerprint(split)
+    else:
+        split = pd.Series("test", index=table.images["image_id"], name="part")
+    if source.split != "test":
+        check_split(table, split)
+    digests = (table.fingerprint(), pixels, split_fingerprint(split))
+    return SourceImages(table, split, folder, store, digests)
 
 # %% ../nbs/05_sources.ipynb #2408fcb1
 def _draw(source, folder, progress):
@@ -193,7 +178,7 @@ def _draw(source, folder, progress):
         with explained_disk_errors(folder):
             write(folder, source.images, source.test_per_class, source.size, source.seed)
 
-
+# %% ../nbs/05_sources.ipynb #2408fcb2
 def prepare_source(
     source: Source,
     data_root: str | Path | None = None,  # as for `image_folder`
@@ -210,12 +195,14 @@ def prepare_source(
     place = store_folder(table, source.size, root, source.fit, source.keep)
     store = build_store(table, place, source.size, source.colour, progress=progress,
                         fit=source.fit, keep=source.keep)
-    table = _merged(source, table, folder)
-    split, split_digest = _split_of(source, table, folder, root)
+    images = _images_of(source, table, folder, root, store.folder, store.fingerprint)
     if progress and source.merge_lesions:
-        _tell_pairs(source, split, folder)
-    digests = (table.fingerprint(), store.fingerprint, split_digest)
-    return SourceImages(table, split, folder, store.folder, digests)
+        across = pairs_across(images.split, _pairs(source, folder))
+        told = "; ".join(f"{one.first} {one.first_part}, {one.second} {one.second_part}"
+                         for one in across.itertuples())
+        print(f"{source.name}: {len(across)} pairs of images of one lesion lie across parts of "
+              f"the split{': ' * bool(told)}{told}")
+    return images
 
 # %% ../nbs/05_sources.ipynb #eb151251
 def source_if_there(
@@ -237,9 +224,7 @@ def source_if_there(
     if not store.is_dir():
         return None
     pixels = read_store_header(store)["pixels_sha256"]
-    table = _merged(source, table, folder)
-    split, split_digest = _split_of(source, table, folder, root)
-    return SourceImages(table, split, folder, store, (table.fingerprint(), pixels, split_digest))
+    return _images_of(source, table, folder, root, store, pixels)
 
 # %% ../nbs/05_sources.ipynb #efa1fc5d
 def check_test_set(

@@ -23,13 +23,9 @@ from .metadata import ImageTable, derm7pt_rows, read_rows
 TEST, TRAIN = "test", "train"
 
 
-def _fold(number):
-    return f"fold{number}"
-
-
 def _folds(split):
     "Names of the folds; none where the split has one training set and no validation."
-    return [] if TRAIN in split.unique() else [_fold(n) for n in range(split.nunique() - 1)]
+    return [] if TRAIN in split.unique() else [f"fold{n}" for n in range(split.nunique() - 1)]
 
 
 def _as_split(image_ids, parts):
@@ -50,7 +46,7 @@ def _check_parts(split, source="the split"):
         raise DataError(f"{source}: unknown part '{wrong.iloc[0]}' of image '{wrong.index[0]}' "
                         f"({len(wrong)} rows are so); "
                         f"{did_you_mean(wrong.iloc[0], (TEST, TRAIN, 'fold0', 'fold1', 'fold2'))}.")
-    expected = {TEST, *map(_fold, range(max(len(present) - 1, 1)))}
+    expected = {TEST, *(f"fold{number}" for number in range(max(len(present) - 1, 1)))}
     if present not in (expected, {TEST, TRAIN}):
         raise DataError(f"{source} has the parts {some(sorted(present), 9)}; expected is a test "
                         "set, and folds numbered from 0 without a gap: "
@@ -95,20 +91,12 @@ def make_split(
     splitter = splitter(folds + 1, shuffle=True, random_state=seed)
     parts = np.empty(len(table), dtype=object)
     rounds = splitter.split(images.target, images.target, images.lesion_id if grouped else None)
-    for name, (_, positions) in zip((TEST, *map(_fold, range(folds))), rounds, strict=True):
+    names = (TEST, *(f"fold{number}" for number in range(folds)))
+    for name, (_, positions) in zip(names, rounds, strict=True):
         parts[positions] = name
     return _as_split(images.image_id, parts)
 
 # %% ../nbs/02_splits.ipynb #a78eba15
-def _audited_pairs(split):
-    folds = _folds(split) or [TRAIN]
-    for validation in folds:
-        if training := tuple(fold for fold in folds if fold != validation):
-            yield validation, training
-            yield TEST, training
-    yield TEST, tuple(folds)
-
-
 def audit_leakage(
     table: ImageTable, # the images
     split: pd.Series, # part of each image, indexed by image id
@@ -116,8 +104,11 @@ def audit_leakage(
     "For each part that is judged on: how many of its lesions stand in the training set too."
     check_split(table, split)
     parts = split.loc[table.images.image_id].to_numpy()
+    folds = _folds(split) or [TRAIN]
+    rounds = [(part, others) for fold in folds for part in (fold, TEST)
+              if (others := tuple(other for other in folds if other != fold))]
     rows = []
-    for part, others in _audited_pairs(split):
+    for part, others in [*rounds, (TEST, tuple(folds))]:
         judged = table.images.lesion_id[parts == part]
         trained = table.images.lesion_id[np.isin(parts, others)]
         leaking = judged[judged.isin(trained)]
@@ -168,7 +159,7 @@ def read_pairs(
             return read_pairs(shipped)
     return read_rows(path, ["first", "second"])[["first", "second"]].reset_index(drop=True)
 
-
+# %% ../nbs/02_splits.ipynb #3d3ea4dc
 def merge_lesions(
     table: ImageTable, # the images
     pairs: pd.DataFrame, # of `read_pairs`
@@ -229,7 +220,7 @@ def split_round(
         known = f"the folds 0 to {count - 1}" if count else "no folds, only round 0"
         raise ValueError(f"fold is {fold}; this split has {known}")
     parts = split.loc[table.images.image_id]
-    judged = ((parts == TEST).to_numpy(), (parts == _fold(fold)).to_numpy())
+    judged = ((parts == TEST).to_numpy(), (parts == f"fold{fold}").to_numpy())
     test, validation = (np.flatnonzero(mask) for mask in judged)
     return Round(np.flatnonzero(~judged[0] & ~judged[1]), validation, test)
 

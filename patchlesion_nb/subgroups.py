@@ -6,8 +6,6 @@
 __all__ = ['subgroups', 'group_counts', 'group_scores', 'group_differences']
 
 # %% ../nbs/47_subgroups.ipynb #40d316e6
-from functools import partial
-
 import numpy as np
 import pandas as pd
 
@@ -75,11 +73,6 @@ def _in_groups(page, least):
                 page, lambda data, p, kept=kept: kept.to_numpy()[p.positions], told)
 
 # %% ../nbs/47_subgroups.ipynb #7f96ecf4
-def _recall_of(number, matrix):
-    "The share of one class that is recognised, percent"
-    return class_recall(matrix)[..., number]
-
-
 def group_scores(
     page: pages.Page,  # prepared
     least: int = pages.LEAST_LESIONS,  # as for `group_counts`
@@ -93,7 +86,8 @@ def group_scores(
             number, classes = table.classes.index(melanoma), len(set(first.targets))
             metrics = {"MC-sensitivity": mc_sensitivity} if classes > 1 else {}
             if number in first.targets:
-                metrics["melanoma sensitivity"] = partial(_recall_of, number)
+                metrics["melanoma sensitivity"] = (
+                    lambda matrix, number=number: class_recall(matrix)[..., number])
             said = np.stack([p.predicted for p in same])
             lesions = table.images["lesion_id"].to_numpy()[first.positions]
             for name, metric in metrics.items():

@@ -54,20 +54,17 @@ def weighted_cross_entropy(
     total: torch.Tensor | int | None = None,  # divide by this: of the batch that this is a part of
 ) -> torch.Tensor:  # scalar
     "Weighted mean over the batch of each image's cross-entropy"
-    losses = _image_losses(logits.float(), target, crop_loss)
+    logits = logits.float()
+    if crop_loss == "joint":
+        losses = cross_entropy(logits.mean(1), target, reduction="none")
+    else:
+        every = target.unsqueeze(1).expand(logits.shape[:2])
+        losses = cross_entropy(logits.movedim(-1, 1), every, reduction="none").mean(1)
     if total is not None:
         return (losses * weight).sum() / total
     if reduction == "mean":
         return (losses * weight).mean()
     return (losses * weight).sum() / weight.sum()
-
-
-def _image_losses(logits, target, crop_loss):
-    "Cross-entropy [B] of each image"
-    if crop_loss == "joint":
-        return cross_entropy(logits.mean(1), target, reduction="none")
-    every = target.unsqueeze(1).expand(logits.shape[:2])
-    return cross_entropy(logits.movedim(-1, 1), every, reduction="none").mean(1)
 
 # %% ../nbs/26_training.ipynb #a4876c3c
 def learning_rate(
@@ -184,15 +181,11 @@ class History(Callback):
         if not np.isfinite(self.loss_mean):
             raise FloatingPointError(
                 f"The training loss of epoch {self.epoch + 1} is {self.loss_mean}: lower "
-                f"`learning_rate` (now {self.config.learning_rate:g}) or use precision float32."
-            )
+                f"`learning_rate` (now {self.config.learning_rate:g}) or use precision float32.")
 
     def after_validate(self):
-        row = {
-            "epoch": self.epoch + 1,
-            "learning_rate": learning_rate(self.config, self.epoch),
-            "training_loss": self.loss_mean,
-        }
+        row = {"epoch": self.epoch + 1, "learning_rate": learning_rate(self.config, self.epoch),
+               "training_loss": self.loss_mean}
         self.state.rows.append(row | self.learn.validation.scores)
         self.state.epoch, self.state.batch = self.epoch + 1, 0
         self.state.loss_sum, self.state.images = 0.0, 0
@@ -222,9 +215,8 @@ class Validation(Callback):
             how = crop_reduction(self.config)
             probabilities = reduce_crops(np.concatenate(self.logits), how)
             scores = score(self.targets, probabilities, self.classes)
-            self.scores = {
-                f"validation_{name}": scores[name] for name in ("mc_sensitivity", "f1", "accuracy")
-            }
+            self.scores = {f"validation_{name}": scores[name]
+                           for name in ("mc_sensitivity", "f1", "accuracy")}
 
 # %% ../nbs/26_training.ipynb #b01eafa3
 def crop_reduction(
@@ -244,23 +236,16 @@ class ProgressBar(Callback):
 
     def after_batch(self):
         if self.training:
-            self.bar.set_postfix(
-                epoch=self.epoch + 1, loss=f"{self.loss.item():.3f}", refresh=False
-            )
+            self.bar.set_postfix(epoch=self.epoch + 1, loss=f"{self.loss.item():.3f}",
+                                 refresh=False)
             self.bar.update(len(self.yb[0]))
 
 
 def _progress_bar(config, state, epoch_images, shown):
     "A bar over all epochs that starts where the checkpoint stands; a context manager"
-    return tqdm(
-        total=config.epochs * epoch_images,
-        initial=state.images_in_all,
-        unit="image",
-        desc=f"{config.network} {config.strategy} fold {config.fold}",
-        mininterval=1.0,
-        leave=False,
-        disable=not shown,
-    )
+    return tqdm(total=config.epochs * epoch_images, initial=state.images_in_all, unit="image",
+                desc=f"{config.network} {config.strategy} fold {config.fold}", mininterval=1.0,
+                leave=False, disable=not shown)
 
 # %% ../nbs/26_training.ipynb #42979e17
 def configured_network(
@@ -269,21 +254,10 @@ def configured_network(
     weights: str | None = None,  # overrides config.weights: an evaluation needs no ImageNet weights
 ) -> PatchNetwork:
     "Build the network that a configuration describes, on its device"
-    network = pretrained_network(
-        config.network,
-        class_count,
-        crop_count=config.crop_count,
-        aggregation=config.aggregation,
-        attention=config.attention,
-        weights=weights or config.weights,
-        gru_width=config.gru_width,
-        gru_layers=config.gru_layers,
-        gru_bidirectional=config.gru_bidirectional,
-        gru_read=config.gru_read,
-        abmil_width=config.abmil_width,
-        densenet_final_relu=config.densenet_final_relu,
-        seed=config.seed,
-    )
+    same = ("crop_count", "aggregation", "attention", "gru_width", "gru_layers", "gru_read",
+            "gru_bidirectional", "abmil_width", "densenet_final_relu", "seed")
+    network = pretrained_network(config.network, class_count, weights=weights or config.weights,
+                                 **{name: getattr(config, name) for name in same})
     return prepare_network(network, config)
 
 # %% ../nbs/26_training.ipynb #f8c1fa3f
@@ -295,17 +269,11 @@ def make_learner(
 ) -> Learner:
     "fastai's `Learner` with torch's Adam and the weighted loss, and no callback but these"
     loaders.n_inp = 1
+    loss = partial(weighted_cross_entropy, reduction=config.loss_reduction,
+                   crop_loss=config.crop_loss)
     learner = Learner(
-        loaders,
-        network,
-        loss_func=partial(
-            weighted_cross_entropy, reduction=config.loss_reduction, crop_loss=config.crop_loss
-        ),
-        opt_func=partial(OptimWrapper, opt=torch.optim.Adam),
-        lr=config.learning_rate,
-        default_cbs=False,
-        cbs=[TrainEvalCallback(), *callbacks],
-    )
+        loaders, network, loss_func=loss, opt_func=partial(OptimWrapper, opt=torch.optim.Adam),
+        lr=config.learning_rate, default_cbs=False, cbs=[TrainEvalCallback(), *callbacks])
     learner.create_opt()
     return learner
 
@@ -328,9 +296,8 @@ def training_targets(
     "The labels that a training sees"
     targets = np.array(targets)
     if config.shuffle_labels:
-        targets[training] = np.random.default_rng([config.seed, 0, 1]).permutation(
-            targets[training]
-        )
+        random = np.random.default_rng([config.seed, 0, 1])
+        targets[training] = random.permutation(targets[training])
     return targets
 
 # %% ../nbs/26_training.ipynb #a25d32a8
@@ -339,9 +306,7 @@ def _loaders(config, table, store, round):
     targets = training_targets(config, table.images["target"].to_numpy(), round.training)
     weights = np.ones(len(targets), dtype=np.float32)
     types = table.images["diagnosis_type"].to_numpy()[round.training]
-    weights[round.training] = image_weights(
-        targets[round.training], table.classes, config, types
-    )
+    weights[round.training] = image_weights(targets[round.training], table.classes, config, types)
     together = max(1, EvaluationConfig().crops_at_once // config.accumulate)
     looked_at = EvaluationConfig(part="validation", crops_at_once=together)
     evaluation = resolve_evaluation(looked_at, config)
@@ -358,8 +323,7 @@ def _callbacks(config, table, round, folder, state, every_seconds):
         Validation(config, targets, table.classes),
         History(state, config),
         BestNetwork(state, folder),
-        Checkpoint(state, folder, every_seconds),
-    ]
+        Checkpoint(state, folder, every_seconds)]
 
 
 def _learner(config, table, store, round, checkpoint):
@@ -438,23 +402,17 @@ def environment(
 ) -> dict:
     "What a reader needs to judge a run: versions, device, seed, seconds, images/s, memory (MiB)"
     cuda = config.device == "cuda"
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
-        2**20 if sys.platform == "darwin" else 2**10
-    )
+    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    kib = kib / 2**10 if sys.platform == "darwin" else kib
+    peak = {"peak_memory_mib": round(kib / 2**10)}
+    if cuda:
+        peak["peak_device_memory_mib"] = round(torch.cuda.max_memory_allocated() / 2**20)
     return {
         "commit": code_commit(),
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in PACKAGES},
+        "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
         "device": torch.cuda.get_device_name() if cuda else processor(),
-        "threads": config.threads,
-        "seed": config.seed,
-        "seconds": round(seconds, 3),
-        "images_per_second": round(images / max(seconds, 1e-9), 2),
-        "peak_memory_mib": round(peak),
-    } | (
-        {"peak_device_memory_mib": round(torch.cuda.max_memory_allocated() / 2**20)}
-        if cuda else {}
-    )
+        "threads": config.threads, "seed": config.seed, "seconds": round(seconds, 3),
+        "images_per_second": round(images / max(seconds, 1e-9), 2)} | peak
 
 # %% ../nbs/26_training.ipynb #5b3ac4c1
 GOLDEN_VARIANTS = (
@@ -470,8 +428,7 @@ GOLDEN_VARIANTS = (
     {"strategy": "multi_crop", "balancing": "balanced_batches"},
     {"strategy": "multi_crop", "balancing": "balanced_batches", "batch_size": 3, "strict": False},
     {"strategy": "multi_crop", "balancing": "diagnosis_guided", "diagnosis_scope": "all"},
-    {"strategy": "multi_crop", "loss_reduction": "mean"},
-)
+    {"strategy": "multi_crop", "loss_reduction": "mean"})
 
 # %% ../nbs/26_training.ipynb #8107c600
 def _golden_data():
@@ -480,32 +437,16 @@ def _golden_data():
     pixels = generator.integers(0, 256, (24, 24, 32, 3), dtype=np.uint8)
     names = [f"image_{index:02}" for index in range(len(pixels))]
     targets = (np.arange(len(pixels)) % 4 == 0).astype(np.int64)
-    images = pd.DataFrame(
-        {
-            "image_id": names,
-            "archive": "",
-            "path": "",
-            "class_name": np.where(targets == 1, "B", "A"),
-            "target": targets,
-            "lesion_id": names,
-            "diagnosis_type": np.resize(["consensus", "follow_up", "histo"], len(pixels)),
-        }
-    )
+    images = pd.DataFrame({
+        "image_id": names, "archive": "", "path": "", "target": targets, "lesion_id": names,
+        "class_name": np.where(targets == 1, "B", "A"),
+        "diagnosis_type": np.resize(["consensus", "follow_up", "histo"], len(pixels))})
     return ImageTable(images, ("A", "B"), "golden"), pixels
 
 # %% ../nbs/26_training.ipynb #0cb311ef
-_GOLDEN_SETTINGS = {
-    "dataset": "golden",
-    "network": "test_resnet",
-    "weights": "none",
-    "crop_size": 12,
-    "batch_size": 4,
-    "epochs": 2,
-    "validate_every": 1,
-    "learning_rate": 1e-3,
-    "threads": 1,
-    "device": "cpu",
-}
+_GOLDEN_SETTINGS = dict(
+    dataset="golden", network="test_resnet", weights="none", crop_size=12, batch_size=4, epochs=2,
+    validate_every=1, learning_rate=1e-3, threads=1, device="cpu")
 
 
 def golden_run(
