@@ -144,7 +144,8 @@ def data_prepare(
         typer.echo(f"{len(store)} images of {store.size[0]}x{store.size[1]} in {store.folder}")
 
 # %% ../nbs/49_cli.ipynb #1fb4fe8f
-ProfileOption = Annotated[str, typer.Option(help="smoke, demo, demo-all, lowres, paper, or a TOML file.")]
+ProfileOption = Annotated[
+    str, typer.Option(help="smoke, demo, demo-all, lowres, paper, or a TOML file.")]
 DataRoot = Annotated[
     Path | None,
     typer.Option(exists=True, file_okay=False, help="Folder of the images; else as README says.")]

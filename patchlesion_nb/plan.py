@@ -187,7 +187,8 @@ def study_runs(
     cells = [_study_run(profile, EXPERIMENTS[name], row, network, fold, seed)
              for name in experiments or profile.experiments
              for network in networks
-             for row in experiment_rows(name, profile) if network in _networks_of(profile, name, row)
+             for row in experiment_rows(name, profile)
+             if network in _networks_of(profile, name, row)
              for fold in _folds_of(profile, name, row, folds)
              for seed in _seeds_of(profile, name)]
     _refuse_twins(profile, cells)
