@@ -192,7 +192,7 @@ def _shared_settings(protocol):
         for network, rows in networks.items():
             for name, row in rows.items():
                 values = protocol["training"] | row["training"]
-                key = (network, *(values[field] for field in _SETTINGS))
+                key = (network, *(str(values[field]) for field in _SETTINGS))
                 kinds.setdefault(key, {})[name] = None
     return [(dict(zip(("network", *_SETTINGS), key)), list(rows)) for key, rows in kinds.items()]
 
