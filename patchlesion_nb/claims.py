@@ -9,8 +9,8 @@ __all__ = ['VERDICTS', 'LEVEL', 'READINGS', 'CLAIMED', 'ASPECTS', 'CLAIMS', 'MAR
            'VERDICT_COLUMNS', 'AGREEMENT_PARTS', 'CLAIM_EXPERIMENTS', 'EFFECTS', 'p_value', 'settled', 'gain',
            'extra_gain', 'same_order', 'spread', 'Part', 'dropout_parts', 'published_test_images',
            'binomial_standard_error', 'range_in_words', 'agreement_lines', 'count_lines', 'consistency_lines',
-           'parts_for', 'ledger', 'claim_verdicts', 'published_ledger', 'replicated', 'explain_gain',
-           'explain_balancing']
+           'parts_for', 'ledger', 'claim_verdicts', 'tally', 'tally_sentences', 'published_ledger', 'replicated',
+           'explain_gain', 'explain_balancing']
 
 # %% ../nbs/36_claims.ipynb #aa977243
 import re
@@ -767,6 +767,39 @@ def claim_verdicts(
             "left_open_by": _named(paper[~against & paper["verdict"].isin(
                 ["undecided", "not supported"])])})
     return pd.DataFrame(rows)
+
+# %% ../nbs/36_claims.ipynb #a490e135
+def tally(
+    verdicts: pd.DataFrame,  # of `claim_verdicts`
+) -> pd.DataFrame:  # index: aspect; a column for each verdict
+    "How many claims have which verdict, by aspect."
+    asked = verdicts[["direction", "size_points", "size_percent", "cause", "retraining"]]
+    asked = asked.replace({"retraining": {"holds": "supported", "not known": "not measured"}})
+    asked = asked.replace({"retraining": {r"\d+ of \d+ hold": "undecided"}}, regex=True)
+    counts = asked.apply(lambda column: column[column != ""].value_counts()).T
+    order = ["supported", "not supported", "undecided", "not measured"]
+    counts = counts.reindex(columns=order).fillna(0).astype(int)
+    return counts.rename(index=lambda name: name.replace("_", " in ").capitalize())
+
+
+def tally_sentences(
+    verdicts: pd.DataFrame,  # of `claim_verdicts`
+) -> list:  # of the directions; what is decided; the main claim
+    "What the claims come to, in three sentences."
+    def named(verdict):
+        chosen = verdicts[verdicts["direction"] == verdict]
+        listed = [f"{line.statement} ({line.claim})" for line in chosen[:3].itertuples()]
+        return "; ".join(listed) + f"; and {len(chosen) - 3} more" * (len(chosen) > 3)
+
+    counts = tally(verdicts).loc["Direction"]
+    told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    main = verdicts.set_index("claim").loc[3]
+    size = " and ".join(dict.fromkeys([main["size_points"], main["size_percent"]]))
+    return [f"Direction of {counts.sum()} claims: {told}.",
+            f"That patch attention beats Multi-Crop (3) is {main['direction']}; that it does by up "
+            f"to 7 % is {size}; that attention is the cause is {main['cause']}.",
+            *(f"{verdict.capitalize()}: {words}." for verdict in ("supported", "not supported")
+              if (words := named(verdict)))]
 
 # %% ../nbs/36_claims.ipynb #310d5381
 def published_ledger(
