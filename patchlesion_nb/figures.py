@@ -489,7 +489,7 @@ def plot_waterfall(
         reach = [*ends, *(before + steps[["difference", "low"]].min(axis=1))]
         span = max(max(reach) - min(reach), 1)
         panel.set(xlabel="MC-sensitivity (%)", xlim=(max(0, min(reach) - 0.25 * span),
-                                                     max(reach) + 0.3 * span))
+                                                     max(reach) + 0.6 * span))
         panel.grid(axis="y", visible=False)
         _lines(panel, [fill(str(name), 40) for name in names])
     return figure
@@ -510,7 +510,7 @@ def plot_tally(
             values = counts[verdict].to_numpy()
             bars = panel.barh(range(len(counts)), values, left=left, color=colour, hatch=hatch,
                               edgecolor="0.3", linewidth=0.8, label=f"{symbol} {verdict}")
-            panel.bar_label(bars, [f"{symbol} {value}" * (value > 0) for value in values],
+            panel.bar_label(bars, [f"{symbol} {value}" if value else "" for value in values],
                             label_type="center", fontsize="small",
                             bbox=dict(boxstyle="round,pad=0.1", facecolor="white", linewidth=0))
             left = left + values

@@ -776,9 +776,10 @@ def best_sentences(
         else:
             second = rest[printed[rest.index] == printed[rest.index].max()]
             gap = first["mean"].max() - second["mean"].max()
-            text = (f"{_listed(first['row'])} {'score' if len(first) > 1 else 'scores'} highest: "
+            leaders = _listed(first["row"]) if len(first) < 4 else f"{len(first)} of {len(part)} rows"
+            text = (f"{leaders} {'score' if len(first) > 1 else 'scores'} highest: "
                     f"{top}{inside[0] * (len(first) == 1)}, {gap:.1f} points above "
-                    f"{_listed(second['row'])}")
+                    f"{_listed(second['row'][:3])}")
         sentences.append(f"{network}: " * (scores["network"].nunique() > 1) + f"{text}.")
     return sentences
 

@@ -188,9 +188,14 @@ def _drawn_for_phone(figure, title):
             axes.set_yticks(axes.get_yticks(), [fill(label, 17) for label in labels])
             height += 0.16 * sum(fill(label, 17).count("\n") for label in labels)
         axes.set(title=fill(axes.get_title(), 40), xlabel=fill(axes.get_xlabel(), 30))
-    for legend in figure.legends:
-        legend.set_ncols(1)
-        height += 0.18 * len(legend.get_texts())
+    entries = {name: handle for axes in figure.axes
+               for handle, name in zip(*axes.get_legend_handles_labels())}
+    for legend in list(figure.legends):
+        names = [text.get_text() for text in legend.get_texts()]
+        legend.remove()
+        figure.legend([entries[name] for name in names], names, loc="outside lower center",
+                      frameon=False)
+        height += 0.18 * len(names)
     figure.set_size_inches(PHONE, height)
     return _drawn(figure, "svg", title)
 
@@ -260,12 +265,12 @@ def display_missing(
     output: Path | None = None,  # folder of the page's files
 ) -> None:
     "Say which results are missing, on the page and for the index."
+    write_table(missing, "missing", output)
     if len(missing):
         heading = f"{len(missing)} of the results asked for are missing"
         how = "They are marked as missing. With train = True this notebook makes them."
         display_notice(heading, how, kind="warning")
         display_table(missing, "What is missing", "missing", output, folded=True)
-    write_table(missing, "missing", output)
 
 # %% ../nbs/41_report.ipynb #29ffb97e
 def page_heading(
