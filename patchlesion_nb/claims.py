@@ -578,7 +578,7 @@ AGREEMENT_PARTS = (
 def agreement_lines(
     agreement: pd.DataFrame | None,  # network, measure, source, value, low, high; None: none yet
     networks: Sequence[str],  # labels
-) -> list[dict[str, Any]]:  # lines of the ledger, one a part and network
+) -> list[dict[str, Any]]:  # lines of the ledger, one per part and network
     "Claim 9: do attention weights follow the lesion?"
     known = {} if agreement is None else {
         (row["network"], row["measure"], row["source"]): (row["value"], row["low"], row["high"])
@@ -689,7 +689,7 @@ def ledger(
     seed: int = 0,  # seed of the draws
     f1: str = "weighted",  # average of F1, as `f1_score` takes it
     spreads: Mapping[str, Mapping] | None = None,  # metric: as of `results.training_spreads`
-) -> pd.DataFrame:  # one line a part, network and reading; columns as above
+) -> pd.DataFrame:  # one line per part, network and reading; columns as above
     "Every claim, with what was published, what was found, and the verdict"
     printed = _printed_scores(draws)
     if networks is None:
@@ -745,7 +745,7 @@ def _named(lines):
 # %% ../nbs/36_claims.ipynb #cf60361f
 def claim_verdicts(
     lines: pd.DataFrame,  # of `ledger`
-) -> pd.DataFrame:  # claim, statement, a verdict an aspect, ...; a line a claim
+) -> pd.DataFrame:  # claim, statement, a verdict per aspect, ...; a line per claim
     "What the paper's claims come to, over all networks"
     rows, lines = [], lines[lines["aspect"] != "more"]
     several = lines.groupby(["claim", "aspect", "reading"])["p"].transform("count")
@@ -856,11 +856,11 @@ def _agreement(same):
 # %% ../nbs/36_claims.ipynb #6ce3b7b4
 _ADDS = {"supported": "attention itself adds something",
          "not supported": "attention itself takes something away",
-         "undecided": "what attention itself adds cannot be told from nothing"}
+         "undecided": "what attention itself adds is not decided"}
 _LONGER_BEATS = {"supported": "which is less than attention has with fewer steps",
                  "not supported": "which is more than attention has: crops and steps alone do more "
                                   "than all that the ladder adds",
-                 "undecided": "which cannot be told from what attention has"}
+                 "undecided": "which is not decidedly different from what attention has"}
 
 
 def _step(line):

@@ -113,9 +113,9 @@ def _results_panel(panel, table, places):
 
 # %% ../nbs/40_figures.ipynb #0b00a244
 def plot_results(
-    summary: pd.DataFrame,  # a row a network and table row, see below; percent
+    summary: pd.DataFrame,  # a row per network and table row, see below; percent
     chance: float,  # MC-sensitivity of guessing, percent
-) -> Figure:  # a panel a network
+) -> Figure:  # a panel per network
     "The MC-sensitivity of a table's rows, measured beside published"
     numbers = ("mean", "std", "low", "high", "published_mean", "published_std")
     _require(summary, ("network", "row", "ours", *numbers), "plot_results")
@@ -149,7 +149,7 @@ def _style(number):
 
 
 def _curves(panel, table, measure, folds):
-    "One line a run"
+    "One line per run"
     for _, run in table.dropna(subset=[measure]).groupby("run", sort=False):
         number = folds.index(run["fold"].iloc[0])
         panel.plot(run["epoch"], run[measure], label=f"fold {folds[number]}", linewidth=1.4,
@@ -249,9 +249,9 @@ def _album(images, titles, columns, width, wrap, beside=0):
 # %% ../nbs/40_figures.ipynb #b650a943
 def plot_examples(
     images: Sequence[np.ndarray],  # each [H, W, 3], uint8 or float in [0, 1]
-    titles: Sequence[str],  # one an image
+    titles: Sequence[str],  # one per image
     columns: int = 7,  # images side by side, at least 1
-) -> Figure:  # a panel an image
+) -> Figure:  # a panel per image
     "Images side by side with their titles"
     with _album(images, titles, columns, 1.5, 16) as (figure, _):
         return figure
@@ -306,8 +306,8 @@ def plot_crop_weights(
     corners: np.ndarray,  # int [N, 2], top and left of each crop, pixels
     crop_size: int,  # side of a crop, pixels
     weights: np.ndarray,  # float [images, N], attention weight of each crop
-    titles: Sequence[str],  # one an image
-) -> Figure:  # a panel an image, at most four side by side, and one colour bar
+    titles: Sequence[str],  # one per image
+) -> Figure:  # a panel per image, at most four side by side, and one colour bar
     "Images whose crop borders are coloured by attention weight, on a common scale"
     weights = np.asarray(weights, float)
     if weights.shape != (len(images), len(corners)):
@@ -329,7 +329,7 @@ _MARKS = "osD^v<>PX*"
 
 
 def _measure_panel(panel, table, sources, networks):
-    "One measure: a line a source, a mark a network"
+    "One measure: a line per source, a mark per network"
     offsets = np.linspace(-0.24, 0.24, len(networks)) * (len(networks) > 1)
     for number, (network, offset) in enumerate(zip(networks, offsets)):
         part = table[table["network"] == network]
@@ -350,7 +350,7 @@ def _measure_panel(panel, table, sources, networks):
 # %% ../nbs/40_figures.ipynb #368b6ec4
 def plot_agreement(
     table: pd.DataFrame,  # network, measure, source, value, low, high; of `agreement.agreement`
-) -> Figure:  # a panel a measure
+) -> Figure:  # a panel per measure
     "How attention weights agree with lesion masks, beside what an untrained network does"
     _require(table, ("network", "measure", "source", "value", "low", "high"), "plot_agreement")
     table = table[~table["source"].str.contains(" minus ")]
@@ -383,7 +383,7 @@ def _dropout_panel(panel, table, counts):
 # %% ../nbs/40_figures.ipynb #6b72cd18
 def plot_patch_dropout(
     table: pd.DataFrame,  # network, crops, patch_dropout, mean, low, high, stands_out
-) -> Figure:  # a panel a network
+) -> Figure:  # a panel per network
     "MC-sensitivity over patch dropout for each number of crops"
     _require(table, ("network", "crops", "patch_dropout", "mean", "low", "high", "stands_out"),
              "plot_patch_dropout")
@@ -399,7 +399,7 @@ def plot_patch_dropout(
 # %% ../nbs/40_figures.ipynb #470fe366
 def plot_kept_crops(
     table: pd.DataFrame,  # row, measure, order, left, probability (percent)
-) -> Figure:  # a column a row, a line of panels a measure
+) -> Figure:  # a column per row, a line of panels per measure
     "The probability of the true class by how many crops are left"
     _require(table, ("row", "measure", "order", "left", "probability"), "plot_kept_crops")
     rows, measures, orders = (list(dict.fromkeys(table[name])) for name in (
@@ -441,10 +441,10 @@ def _forest_panel(panel, table, names):
 
 # %% ../nbs/40_figures.ipynb #e80588db
 def plot_differences(
-    table: pd.DataFrame,  # name, difference, low, high, and the columns that are told above
+    table: pd.DataFrame,  # name, difference, low, high, and the columns described above
     label: str = "Difference in MC-sensitivity (points)",  # of the axis
-) -> Figure:  # a panel a group
-    "Differences with both intervals, one a line"
+) -> Figure:  # a panel per group
+    "Differences with both intervals, one per line"
     _require(table, ("name", "difference", "low", "high"), "plot_differences")
     both = ("retrained_low", "retrained_high")
     absent = dict.fromkeys((*both, "published"), np.nan) | {"group": "", "decided": True}
@@ -481,15 +481,16 @@ def plot_waterfall(
                        alpha=1 if line.decided else 0.4)
             panel.plot([left + line.low, left + line.high], [place, place], color="0.2",
                        marker="|", linewidth=1.3)
-        texts = [f"{start[1]:.1f}", *(f"{value:+.1f}" + " (undecided)" * (not sure) for value, sure
-                                      in zip(steps["difference"], steps["decided"])), f"{last:.1f}"]
-        ends = [start[1], *(before + steps[["difference", "high"]].max(axis=1)), last]
-        for place, (text, x) in enumerate(zip(texts, ends)):
-            panel.annotate(text, (x, place), (4, 0), textcoords="offset points", va="center")
-        reach = [*ends, *(before + steps[["difference", "low"]].min(axis=1))]
-        span = max(max(reach) - min(reach), 1)
-        panel.set(xlabel="MC-sensitivity (%)", xlim=(max(0, min(reach) - 0.25 * span),
-                                                     max(reach) + 0.6 * span))
+            panel.annotate(f"{line.difference:+.1f}" + " (undecided)" * (not line.decided), (
+                left + max(line.difference, line.high), place), (4, 0),
+                textcoords="offset points", va="center")
+        for place, score in ((0, start[1]), (len(names) - 1, last)):
+            panel.annotate(f"{score:.1f}", (score, place), (4, 0), textcoords="offset points",
+                           va="center")
+        reach = np.append(before + steps["high"], before + steps["low"])
+        span = max(np.ptp(reach), 1)
+        panel.set(xlabel="MC-sensitivity (%)", xlim=(max(0, reach.min() - 0.25 * span),
+                                                     reach.max() + 0.6 * span))
         panel.grid(axis="y", visible=False)
         _lines(panel, [fill(str(name), 40) for name in names])
     return figure
@@ -523,7 +524,7 @@ def plot_tally(
 
 # %% ../nbs/40_figures.ipynb #67da6689
 def _percent_panels(table, draw, across, up, entries):
-    "A square panel a row of a table, at most four side by side, both axes in percent"
+    "A square panel per row of a table, at most four side by side, both axes in percent"
     names = list(dict.fromkeys(table["row"]))
     columns = min(4, len(names))
     lines = -(-len(names) // columns)
@@ -543,8 +544,8 @@ def _percent_panels(table, draw, across, up, entries):
 
 # %% ../nbs/40_figures.ipynb #584d6419
 def plot_reliability(
-    table: pd.DataFrame,  # row, confidence and accuracy in percent, images; a line a bin
-) -> Figure:  # a panel a row
+    table: pd.DataFrame,  # row, confidence and accuracy in percent, images; a line per bin
+) -> Figure:  # a panel per row
     "How sure a network is, and how often it is right"
     def draw(panel, bins):
         part = bins[bins["images"] > 0]
@@ -560,7 +561,7 @@ def plot_reliability(
 # %% ../nbs/40_figures.ipynb #fa0167a2
 def plot_roc(
     table: pd.DataFrame,  # row, fold, false_alarms and sensitivity in percent: points of curves
-) -> Figure:  # a panel a row, a curve a fold
+) -> Figure:  # a panel per row, a curve per fold
     "Sensitivity over false alarms"
     def draw(panel, curves):
         panel.plot([0, 100], [0, 100], color="0.6", linestyle=":", label="chance")
@@ -778,7 +779,7 @@ def architecture(
 
 # %% ../nbs/40_figures.ipynb #8014dd39
 def plot_split(
-    counts: pd.DataFrame,  # part, class_name, images: a row a part and class
+    counts: pd.DataFrame,  # part, class_name, images: a row per part and class
 ) -> Figure:  # one panel
     "The number of images by class and part"
     _require(counts, ("part", "class_name", "images"), "plot_split")

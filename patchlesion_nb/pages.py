@@ -127,7 +127,7 @@ def validation_scores(history: pd.DataFrame) -> pd.DataFrame:  # network, row, r
 # %% ../nbs/44_pages.ipynb #fb3f73ba
 def plan_table(
     trainings: pd.DataFrame,  # of `plan`
-) -> pd.DataFrame:  # network, rows, trainings, there, crops, minutes: a line a network and row
+) -> pd.DataFrame:  # network, rows, trainings, there, crops, minutes: a line per network and row
     "What the rows of a table still cost."
     lines = trainings.assign(there=trainings["state"].eq("there"), minutes=trainings["hours"] * 60)
     lines = lines.groupby(["network", "rows"], sort=False).agg(
@@ -161,7 +161,7 @@ NAMES = {  # columns that say what a line of a table is about
     "measure", "order", "against", "source", "dataset", "data set", "metric", "claim", "statement",
     "aspect", "reading", "disagreement", "default"}
 
-
+# %% ../nbs/44_pages.ipynb #db142888
 @dataclass
 class Page:
     "An experiment notebook, from its parameters to its predictions."
@@ -452,7 +452,7 @@ def file_name(text: str) -> str:  # lower case letters, digits and underscores
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
 
 
-def by_row(predictions: list) -> dict:  # (network, row) -> its predictions, one a fold and seed
+def by_row(predictions: list) -> dict:  # (network, row) -> its predictions, one per fold and seed
     "The predictions of each row."
     rows = {}
     for p in predictions:
@@ -504,41 +504,47 @@ def show_results(
     "All metrics in one table and, folded, one by one; the figure, if it is not shown yet."
     if not page.cells:
         return
-    table, f1, mixture = page.summary, page.profile.f1, _mixture(page)
+    table, f1 = page.summary, page.profile.f1
     report.write_table(table, "summary", page.asked.output)
     report.write_table(results.results(page.predictions + page.majority, page.data),
                        "results", page.asked.output)
-    if mixture:
-        report.display_notice("Another mixture of classes", mixture, kind="warning")
     labels = {"mc_sensitivity": "MC-sensitivity", "mc_specificity": "MC-specificity",
               "f1": "F1" if f1 == "weighted" else f"F1 ({f1})"}
-    shown = {metric: beside_published(table, metric) for metric in labels}
-    lines = {metric: table[table["metric"] == metric] for metric in labels}
     usual = {"formats": {"difference": "+.1f"},
-             "row_kinds": row_kinds(page, lines["mc_sensitivity"])}
-    main = shown["mc_sensitivity"].rename(columns={"measured": labels["mc_sensitivity"]})
-    main = main.drop(columns=["sample std", "at best checkpoint"], errors="ignore")
-    for metric in list(labels)[1:] if not mixture else ():
-        main.insert(len(main.columns) - 1, labels[metric], shown[metric]["measured"])
-    marks = {labels[metric]: _marks(part, usual["row_kinds"]) for metric, part in lines.items()}
-    page.show_table(main, f"{title} in percent. Bold: the best score"
-                    + ". F1 and specificity are folded below" * bool(mixture), "scores", **usual,
-                    bold={label: bold for label, (bold, _) in marks.items()},
-                    bars={label: bar for label, (_, bar) in marks.items()})
+             "row_kinds": row_kinds(page, table[table["metric"] == "mc_sensitivity"])}
+    _show_scores(page, title, labels, usual)
     for metric, label in labels.items():
-        beside = ", published and measured" * ("published" in shown[metric])
-        page.show_table(shown[metric], f"{label} of {title} in percent{beside}", metric,
-                        folded=True, **usual)
+        shown = beside_published(table, metric)
+        beside = ", published and measured" * ("published" in shown)
+        page.show_table(shown, f"{label} of {title} in percent{beside}", metric, folded=True,
+                        **usual)
     report.display_notice("How to read these numbers", *_reading(page, table), kind="folded")
     if "figure_mc_sensitivity" not in page.drawn:
         page.show_figure(**results_figure(page))
 
 # %% ../nbs/44_pages.ipynb #62fa92bd
-def _marks(lines, kinds):
-    "Which scores print as the best of their network, controls aside, and the lengths of bars."
+def _show_scores(page, title, labels, usual):
+    "All metrics in one table, or MC-sensitivity alone where the others cannot be compared."
+    if mixture := _mixture(page):
+        report.display_notice("Another mixture of classes", mixture, kind="warning")
+    main, bold, bars = beside_published(page.summary, "mc_sensitivity"), {}, {}
+    main = main.rename(columns={"measured": labels["mc_sensitivity"]}).drop(
+        columns=["sample std", "at best checkpoint"], errors="ignore")
+    for metric, label in labels.items():
+        if label not in main and not mixture:
+            scores = beside_published(page.summary, metric)["measured"]
+            main.insert(len(main.columns) - 1, label, scores)
+        lines = page.summary[page.summary["metric"] == metric]
+        bold[label], bars[label] = _best(lines, usual["row_kinds"]), lines["mean"].tolist()
+    page.show_table(main, f"{title} in percent. Bold: the best score"
+                    + ". F1 and specificity are folded below" * bool(mixture), "scores", **usual,
+                    bold=bold, bars=bars)
+
+
+def _best(lines, kinds):
+    "Which scores print as the best of their network, controls aside."
     printed = lines["mean"].round(1).where([kind != "control" for kind in kinds])
-    best = printed.groupby(lines["network"]).transform("max")
-    return (printed == best).tolist(), lines["mean"].tolist()
+    return (printed == printed.groupby(lines["network"]).transform("max")).tolist()
 
 
 def results_figure(page: Page) -> dict:  # figure, alt, caption, name
@@ -859,7 +865,7 @@ def waterfall(
 def recalls(
     page: Page,
     predictions: list | None = None,  # None: the page's
-) -> pd.DataFrame:  # network, row, and a column a class: percent, mean over folds
+) -> pd.DataFrame:  # network, row, and a column per class: percent, mean over folds
     "How much of each class every row recognises."
     lines = []
     for p in page.predictions if predictions is None else predictions:
@@ -912,7 +918,7 @@ def _scores_apart(matrix):
 
 
 def _contrast(page, row, first, second, spread):
-    "Score in both groups, their difference, its intervals and p; row: a prediction a fold."
+    "Score in both groups, their difference, its intervals and p; row: a prediction per fold."
     data = page.data[row[0].dataset]
     lesions = data.table.images["lesion_id"].to_numpy()[np.concatenate([p.positions for p in row])]
     pair = np.concatenate([_pair(page, p, first, second) for p in row], axis=1)

@@ -261,7 +261,7 @@ def display_notice(
 
 # %% ../nbs/41_report.ipynb #6c44b4fc
 def display_missing(
-    missing: pd.DataFrame,  # what is not there, one row a training
+    missing: pd.DataFrame,  # what is not there, one row per training
     output: Path | None = None,  # folder of the page's files
 ) -> None:
     "Say which results are missing, on the page and for the index."
@@ -777,17 +777,17 @@ def _differing(before, again):
 @contextmanager
 def _kept_alone(kept, root):
     "A study's root in which there is nothing but what one profile keeps"
-    before = dict(os.environ)
+    folder = Path(root, "reports", kept.name)
+    folder.mkdir(parents=True)
     for name in ("runs", "images"):
-        Path(root, "reports", kept.name).mkdir(parents=True, exist_ok=True)
-        Path(root, "reports", kept.name, name).symlink_to((kept / name).resolve())
-    machine = ("PATCHLESION_DEVICE", "PATCHLESION_THREADS")
+        (folder / name).symlink_to((kept / name).resolve())
+    before, machine = dict(os.environ), ("PATCHLESION_DEVICE", "PATCHLESION_THREADS")
     try:
-        for name in [name for name in before if name.startswith("PATCHLESION_")]:
-            if name not in machine:
+        for name in before:
+            if name.startswith("PATCHLESION_") and name not in machine:
                 del os.environ[name]
         os.environ["PATCHLESION_ROOT"] = str(root)
-        yield Path(root, "reports", kept.name)
+        yield folder
     finally:
         os.environ.clear()
         os.environ.update(before)
@@ -796,16 +796,13 @@ def _kept_alone(kept, root):
 def _pages_to_check(kept, profile):
     "The notebooks whose pages have CSV files, each with what it was asked for"
     for folder in sorted({path.parent for path in kept.glob("[!.]*/*.csv")}):
-        try:
-            notebook = experiment_notebook(folder.name)
-        except ValueError:
-            continue
-        record = folder / "page.json"
-        asked = json.loads(record.read_text("utf-8"))["parameters"] if record.is_file() else {}
-        asked = {name: value for name, value in asked.items() if name in ("networks", "folds")}
-        asked |= {"profile": str(profile), "train": False}
-        yield notebook, {name: value for name, value in asked.items()
-                         if name in declared_parameters(notebook)}
+        with suppress(ValueError):  # not an experiment's page
+            notebook, record = experiment_notebook(folder.name), folder / "page.json"
+            asked = json.loads(record.read_text("utf-8"))["parameters"] if record.is_file() else {}
+            asked = {name: asked[name] for name in ("networks", "folds") if name in asked}
+            asked |= {"profile": str(profile), "train": False}
+            yield notebook, {name: value for name, value in asked.items()
+                             if name in declared_parameters(notebook)}
 
 
 def check_pages(
@@ -830,7 +827,7 @@ def check_pages(
     return told, compared
 
 # %% ../nbs/41_report.ipynb #6cf5b002
-def library_notebooks() -> list:  # paths in the order of the house, the tour first
+def library_notebooks() -> list:  # paths in their order, the tour first
     "The notebooks that the documentation is made of."
     beside = Path(str(files("patchlesion_nb"))).parent / "nbs"
     folder = beside if beside.is_dir() else study_root() / "nbs"
