@@ -474,7 +474,7 @@ def plot_waterfall(
     with _drawing(1, 1, (7, 1.3 + 0.45 * len(names))) as (figure, axes):
         panel = axes[0, 0]
         last = start[1] + steps["difference"].sum()
-        panel.barh([0, len(names) - 1], [start[1], last], color="0.75", height=0.6)
+        panel.plot([start[1], last], [0, len(names) - 1], "D", color=PUBLISHED)
         for place, (line, left) in enumerate(zip(steps.itertuples(), before), 1):
             panel.barh(place, line.difference, left=left, height=0.6, edgecolor="0.2",
                        color=PALETTE[2] if line.difference >= 0 else PALETTE[3],

@@ -407,7 +407,7 @@ def _few_images(page):
                            for (data, name), count in few.items())
         yield f"Fewer than {LEAST_LESIONS} test lesions of a class: {listed}", \
               "Intervals over so few lesions are too narrow, and paired tests find differences " \
-              "where there are none more often than in 5 % of cases (9 % with five lesions a " \
+              "where there are none more often than in 5 % of cases (9 % with five lesions per " \
               "class)."
 
 # %% ../nbs/44_pages.ipynb #1b8c4c7f
