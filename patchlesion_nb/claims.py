@@ -9,8 +9,8 @@ __all__ = ['VERDICTS', 'LEVEL', 'READINGS', 'CLAIMED', 'ASPECTS', 'CLAIMS', 'MAR
            'VERDICT_COLUMNS', 'AGREEMENT_PARTS', 'CLAIM_EXPERIMENTS', 'EFFECTS', 'p_value', 'settled', 'gain',
            'extra_gain', 'same_order', 'spread', 'Part', 'dropout_parts', 'published_test_images',
            'binomial_standard_error', 'range_in_words', 'agreement_lines', 'count_lines', 'consistency_lines',
-           'parts_for', 'ledger', 'claim_verdicts', 'published_ledger', 'replicated', 'explain_gain',
-           'explain_balancing']
+           'parts_for', 'ledger', 'claim_verdicts', 'tally', 'tally_sentences', 'published_ledger', 'replicated',
+           'explain_gain', 'explain_balancing']
 
 # %% ../nbs/36_claims.ipynb #aa977243
 import re
@@ -578,7 +578,7 @@ AGREEMENT_PARTS = (
 def agreement_lines(
     agreement: pd.DataFrame | None,  # network, measure, source, value, low, high; None: none yet
     networks: Sequence[str],  # labels
-) -> list[dict[str, Any]]:  # lines of the ledger, one a part and network
+) -> list[dict[str, Any]]:  # lines of the ledger, one per part and network
     "Claim 9: do attention weights follow the lesion?"
     known = {} if agreement is None else {
         (row["network"], row["measure"], row["source"]): (row["value"], row["low"], row["high"])
@@ -689,7 +689,7 @@ def ledger(
     seed: int = 0,  # seed of the draws
     f1: str = "weighted",  # average of F1, as `f1_score` takes it
     spreads: Mapping[str, Mapping] | None = None,  # metric: as of `results.training_spreads`
-) -> pd.DataFrame:  # one line a part, network and reading; columns as above
+) -> pd.DataFrame:  # one line per part, network and reading; columns as above
     "Every claim, with what was published, what was found, and the verdict"
     printed = _printed_scores(draws)
     if networks is None:
@@ -745,7 +745,7 @@ def _named(lines):
 # %% ../nbs/36_claims.ipynb #cf60361f
 def claim_verdicts(
     lines: pd.DataFrame,  # of `ledger`
-) -> pd.DataFrame:  # claim, statement, a verdict an aspect, ...; a line a claim
+) -> pd.DataFrame:  # claim, statement, a verdict per aspect, ...; a line per claim
     "What the paper's claims come to, over all networks"
     rows, lines = [], lines[lines["aspect"] != "more"]
     several = lines.groupby(["claim", "aspect", "reading"])["p"].transform("count")
@@ -767,6 +767,39 @@ def claim_verdicts(
             "left_open_by": _named(paper[~against & paper["verdict"].isin(
                 ["undecided", "not supported"])])})
     return pd.DataFrame(rows)
+
+# %% ../nbs/36_claims.ipynb #a490e135
+def tally(
+    verdicts: pd.DataFrame,  # of `claim_verdicts`
+) -> pd.DataFrame:  # index: aspect; a column for each verdict
+    "How many claims have which verdict, by aspect."
+    asked = verdicts[["direction", "size_points", "size_percent", "cause", "retraining"]]
+    asked = asked.replace({"retraining": {"holds": "supported", "not known": "not measured"}})
+    asked = asked.replace({"retraining": {r"\d+ of \d+ hold": "undecided"}}, regex=True)
+    counts = asked.apply(lambda column: column[column != ""].value_counts()).T
+    order = ["supported", "not supported", "undecided", "not measured"]
+    counts = counts.reindex(columns=order).fillna(0).astype(int)
+    return counts.rename(index=lambda name: name.replace("_", " in ").capitalize())
+
+
+def tally_sentences(
+    verdicts: pd.DataFrame,  # of `claim_verdicts`
+) -> list:  # of the directions; what is decided; the main claim
+    "What the claims come to, in three sentences."
+    def named(verdict):
+        chosen = verdicts[verdicts["direction"] == verdict]
+        listed = [f"{line.statement} ({line.claim})" for line in chosen[:3].itertuples()]
+        return "; ".join(listed) + f"; and {len(chosen) - 3} more" * (len(chosen) > 3)
+
+    counts = tally(verdicts).loc["Direction"]
+    told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    main = verdicts.set_index("claim").loc[3]
+    size = " and ".join(dict.fromkeys([main["size_points"], main["size_percent"]]))
+    return [f"Direction of {counts.sum()} claims: {told}.",
+            f"That patch attention beats Multi-Crop (3) is {main['direction']}; that it does by up "
+            f"to 7 % is {size}; that attention is the cause is {main['cause']}.",
+            *(f"{verdict.capitalize()}: {words}." for verdict in ("supported", "not supported")
+              if (words := named(verdict)))]
 
 # %% ../nbs/36_claims.ipynb #310d5381
 def published_ledger(
@@ -823,11 +856,11 @@ def _agreement(same):
 # %% ../nbs/36_claims.ipynb #6ce3b7b4
 _ADDS = {"supported": "attention itself adds something",
          "not supported": "attention itself takes something away",
-         "undecided": "what attention itself adds cannot be told from nothing"}
+         "undecided": "what attention itself adds is not decided"}
 _LONGER_BEATS = {"supported": "which is less than attention has with fewer steps",
                  "not supported": "which is more than attention has: crops and steps alone do more "
                                   "than all that the ladder adds",
-                 "undecided": "which cannot be told from what attention has"}
+                 "undecided": "which is not decidedly different from what attention has"}
 
 
 def _step(line):
