@@ -258,12 +258,14 @@ def study_command(
     train: Annotated[bool, typer.Option(help="--no-train: mark missing rows as missing.")] = True,
     library: Annotated[bool, typer.Option(help="Render the library's notebooks, too.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Only say what would be done.")] = False,
+    keep: Annotated[bool, typer.Option(help="Copy the numbers, to be committed.")] = False,
     quiet: Quiet = False,
 ):
     "Train what is missing, render the pages, and print where they are."
     from patchlesion_nb.executors import executor_named
     from patchlesion_nb.plan import study_runs
     from patchlesion_nb.profiles import load_profile
+    from patchlesion_nb.report import keep_pages, since_kept
 
     with _Friendly(quiet):
         executor_named(executor)
@@ -277,6 +279,10 @@ def study_command(
         if failed or unrendered:
             typer.echo(f"patchlesion: {failed}{unrendered}", err=True)
             raise typer.Exit(1)
+        if keep:
+            typer.echo(f"To be committed: {keep_pages(profile)}")
+        elif other := since_kept(profile):
+            typer.echo("Beyond what another training explains:\n" + "\n".join(other))
 
 # %% ../nbs/49_cli.ipynb #54f732a6
 runs_app = typer.Typer(no_args_is_help=True, help="List, show and compare finished trainings.")

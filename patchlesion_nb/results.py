@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MAJORITY', 'Prediction', 'read_predictions', 'keep_runs', 'majority_predictions', 'results', 'summary',
-           'training_spreads', 'decide', 'comparisons', 'outstanding_rows', 'equal_predictions']
+           'training_spreads', 'decide', 'comparisons', 'outstanding_rows', 'equal_predictions', 'beyond_retraining']
 
 # %% ../nbs/35_results.ipynb #8d1927c9
 import re
@@ -340,3 +340,25 @@ def equal_predictions(
                 pairs.append(tuple(cells))
         others.append(p)
     return pd.DataFrame(pairs, columns=["first", "second"])
+
+# %% ../nbs/35_results.ipynb #5b1ff99d
+def beyond_retraining(
+    kept: pd.DataFrame,  # of `summary`, as it was
+    now: pd.DataFrame,  # the same rows, made again
+    level: float = 0.05,  # over all rows
+) -> pd.DataFrame:  # network, row, mean_kept, mean, p_holm of the rows that differ by more
+    "Rows whose MC-sensitivity is not what other trainings of the same row would explain"
+    from scipy.stats import t
+    cell = ["network", "row", "dataset"]
+    kept, now = (table[(table["metric"] == "mc_sensitivity") & (table["networks"] > 0)]
+                 for table in (kept, now))
+    several = kept[kept["networks"] > 1]
+    freedom = (several["networks"] - 1).sum()
+    if not freedom:
+        return kept.head(0)[cell[:2]]
+    variance = ((several["networks"] - 1) * several["sample_std"]**2).sum() / freedom
+    both = kept.merge(now, on=cell, suffixes=("_kept", ""))
+    error = np.sqrt(variance * (1 / both["networks_kept"] + 1 / both["networks"]))
+    both["p_holm"] = adjust_p(2 * t.sf((both["mean"] - both["mean_kept"]).abs() / error, freedom))
+    both = both[both["p_holm"] < level]
+    return both[["network", "row", "mean_kept", "mean", "p_holm"]].reset_index(drop=True)

@@ -7,11 +7,15 @@
 4. every notebook under experiments, tests, tutorials and benchmarks runs by papermill, with the
    profile `smoke` where it has such a parameter. `raise unittest.SkipTest(why)` skips a notebook.
 
+Importing torch, fastai and their like takes longer than most notebooks. So a fork server imports them once, and
+library notebooks and experiments run in its copies; the rest, which starts processes of its own, in new kernels.
+
 usage: python tools/test.py [--jobs N] [PART_OF_A_NAME ...]
 """
 import argparse
 import filecmp
 import json
+import multiprocessing
 import os
 import re
 import subprocess
@@ -20,22 +24,48 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from shutil import copy, copytree
+from shutil import copy, copytree, which
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("experiments", "tests", "tutorials", "benchmarks")
 BIN = Path(sys.executable).parent
+IMPORTS = ["papermill", "nbdev.test", "matplotlib.pyplot", "seaborn", "pyarrow.parquet", "scipy.stats", "statsmodels.api",
+           "sklearn.model_selection", "torchvision.transforms.v2", "timm", "fastai.callback.schedule", "fastai.learner"]
+COPIES = multiprocessing.get_context("forkserver")
+
+
+def prepare():
+    "What all processes are given; and what the copies have imported, but where a GPU does not survive a fork"
+    os.environ |= {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),  # notebooks run side by side
+                   "JUPYTER_PATH": "", "JUPYTER_PREFER_ENV_PATH": "1",  # this Python's kernel
+                   "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PATCHLESION_PROJECT": str(ROOT)}
+    COPIES.set_forkserver_preload([] if which("nvidia-smi") else IMPORTS)
 
 
 def run(command, cwd=ROOT, **variables):
     "Run a command to its end: (exit status, its whole output)"
-    environment = {"OMP_NUM_THREADS": "1", **os.environ,  # notebooks run side by side
-                   "JUPYTER_PATH": "", "JUPYTER_PREFER_ENV_PATH": "1",  # this Python's kernel
-                   "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", **variables}
-    done = subprocess.run([str(word) for word in command], cwd=cwd, env=environment,
+    done = subprocess.run([str(word) for word in command], cwd=cwd, env=os.environ | variables,
                           encoding="utf-8", errors="replace",
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
     return done.returncode, done.stdout
+
+
+def run_in_copy(function, *words, cwd, **variables):
+    "Call a function, which returns an exit status, in a copy of the fork server: (exit status, its whole output)"
+    with tempfile.NamedTemporaryFile("r", encoding="utf-8", errors="replace") as output:
+        process = COPIES.Process(target=begin_in_copy, args=(function, words, cwd, variables, output.name))
+        process.start()
+        process.join()
+        return process.exitcode, output.read()
+
+
+def begin_in_copy(function, words, cwd, variables, output):
+    with open(output, "w") as stream:
+        for number in (1, 2):
+            os.dup2(stream.fileno(), number)
+    os.chdir(cwd)
+    os.environ.update(variables)
+    sys.exit(function(*words))
 
 
 def check_in_sync():
@@ -104,11 +134,37 @@ def notebooks(pattern):
 
 def test_library_notebook(path):
     "Run one library notebook by nbdev's own test runner, in a process and a study root of its own"
-    code = "import sys; from pathlib import Path; from nbdev.test import test_nb; " \
-           f"sys.exit(not test_nb(Path({str(path)!r}), skip_flags=['slow'])[0])"
     with tempfile.TemporaryDirectory() as root:
-        status, output = run([sys.executable, "-c", code], PATCHLESION_ROOT=root)
+        status, output = run_in_copy(run_library_notebook, path, cwd=ROOT, PATCHLESION_ROOT=root)
     return ("failed", output) if status else ("passed", "")
+
+
+def run_library_notebook(path):
+    from nbdev.test import test_nb
+    return not test_nb(path, skip_flags=["slow"])[0]
+
+
+def run_experiment(path, out, parameters):
+    "By papermill, in this process"
+    from execnb.shell import CaptureShell
+    from papermill.engines import Engine, papermill_engines
+    from papermill import execute_notebook
+
+    class Here(Engine):
+        @classmethod
+        def execute_managed_notebook(cls, manager, kernel_name, **_):
+            shell = CaptureShell()
+            for number, cell in enumerate(manager.nb.cells):
+                manager.cell_start(cell, number)
+                if cell.cell_type == "code":
+                    shell.run(cell.source)
+                    if shell.exc:
+                        print(shell.prettytb(fname=path))
+                        raise shell.exc
+                manager.cell_complete(cell, number)
+
+    papermill_engines.register("here", Here)
+    execute_notebook(path, out, parameters, engine_name="here", progress_bar=False)
 
 
 def test_papermill_notebook(path, shared_root):
@@ -119,12 +175,15 @@ def test_papermill_notebook(path, shared_root):
     content = json.loads(path.read_text("utf-8"))
     source = "\n".join("".join(cell["source"]) for cell in content["cells"]
                        if "parameters" in cell["metadata"].get("tags", []))
-    profile = ["-p", "profile", "smoke"] if "profile" in source else []
+    parameters = {"profile": "smoke"} if "profile" in source else {}
     with tempfile.TemporaryDirectory() as folder:
-        root = shared_root if path.parent.name == "experiments" else folder
         out = Path(folder, "out.ipynb")
-        status, output = run([sys.executable, "-m", "papermill", "--no-progress-bar", path, out, *profile],
-                             cwd=folder, PATCHLESION_ROOT=root, PATCHLESION_PROJECT=str(ROOT))
+        if path.parent.name == "experiments":
+            status, output = run_in_copy(run_experiment, path, out, parameters, cwd=folder, PATCHLESION_ROOT=shared_root)
+            return ("failed", output) if status else ("passed", "")
+        status, output = run([sys.executable, "-m", "papermill", "--no-progress-bar", path, out,
+                              *(word for item in parameters.items() for word in ("-p", *item))],
+                             cwd=folder, PATCHLESION_ROOT=folder)
         errors = [o for cell in json.loads(out.read_text("utf-8"))["cells"] for o in cell.get("outputs", [])
                   if o["output_type"] == "error"] if out.exists() else []
     if errors and errors[0]["ename"] == "SkipTest":
@@ -147,6 +206,7 @@ def main():
     parser.add_argument("names", nargs="*", help="only notebooks whose path contains one of these")
     parser.add_argument("--jobs", type=int, default=2, help="notebooks side by side (default 2)")
     options = parser.parse_args()
+    prepare()
     checks = {"in sync and clean": check_in_sync, "kernels, tags, outputs": check_notebooks,
               "encodings": check_encodings, "training version": check_training_version}
     results = [(name, "failed" if (why := check()) else "passed", why) for name, check in checks.items()]
