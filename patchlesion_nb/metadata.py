@@ -601,9 +601,10 @@ def read_csv(
     id_column: str, # column of the image ids or file names
     class_column: str, # column of the class names
     lesion_column: str | None = None, # column of the lesion ids; None: every image is a lesion
-    diagnosis_type_column: str | None = None, # column with words of `DIAGNOSIS_TYPES` or nothing
+    diagnosis_type_column: str | None = None, # column with words of `levels` or nothing
     classes: tuple | None = None, # class names in the order of their numbers; None: as found
     name: str | None = None, # name of the data set; None: the file's name
+    levels: tuple = DIAGNOSIS_TYPES, # at most four words, from the least to the most certain
 ) -> ImageTable: # the images of the set
     "Any set of images with one row an image."
     path = existing_path(csv)
@@ -617,6 +618,8 @@ def read_csv(
         first = rows.image_id[rows.class_name == ""].iloc[0]
         raise DataError(f"{path}: image '{first}' has no class in column '{class_column}': fill it "
                         "in, or delete the row.")
+    _refuse_unknown(rows, "diagnosis_type", ("", *levels), path)
+    rows["diagnosis_type"] = rows.diagnosis_type.replace(dict(zip(levels, DIAGNOSIS_TYPES)))
     classes = (tuple(_class_names(pd.Series(map(str, classes)))) if classes
                else _ordered_classes(rows.class_name, path))
     return _make_table(rows, path, [images], classes, name or path.stem)
