@@ -146,7 +146,9 @@ def data_prepare(
 # %% ../nbs/49_cli.ipynb #8baf6f91
 @app.command("init")
 def init_command(
-    source: Annotated[Path, typer.Argument(help="CSV with a row per image, or a known download.")],
+    source: Annotated[str, typer.Argument(
+        help="CSV with a row per image; a known download; folders by class; MedMNIST's npz; or "
+        "hf:NAME on the Hugging Face Hub.")],
     images: Annotated[Path | None, typer.Option(help="Folder or zip; else beside the CSV.")] = None,
     output: Annotated[Path | None, typer.Option(help="Profile to write; else NAME.toml.")] = None,
     image: Annotated[str, typer.Option("--image-column", help="File names or image ids.")] = "",

@@ -7,7 +7,7 @@ __all__ = ['HAM_CLASSES', 'BENIGN_CLASSES', 'DIAGNOSIS_TYPES', 'IMAGE_SUFFIXES',
            'ISIC_2019_CLASSES', 'MALIGNANT', 'SPC_CLASSES', 'impostor', 'path_id', 'is_image', 'walk_images',
            'find_images', 'ImageTable', 'class_counts', 'read_rows', 'read_ham10000', 'read_isic2018',
            'read_isic2018_test', 'read_isic2019', 'read_isic2020', 'spc_class', 'derm7pt_rows', 'read_derm7pt',
-           'read_isic_archive', 'read_isic_export', 'read_csv', 'read_images']
+           'read_isic_archive', 'read_isic_export', 'read_csv', 'layout_reader', 'read_images']
 
 # %% ../nbs/01_metadata.ipynb #328c7a24
 import hashlib
@@ -18,6 +18,7 @@ import unicodedata
 import warnings
 import zipfile
 import zlib
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -425,7 +426,7 @@ def _one_hot_class(rows, path, classes=HAM_CLASSES):
     wrong = ~(flags.isin([0, 1]).all(axis=1) & (flags.sum(axis=1) == 1))
     if wrong.any():
         raise DataError(f"{path}: image '{rows.image_id[wrong].iloc[0]}' ({wrong.sum()} rows are "
-                        "so) has not exactly one 1, and 0 in the others of its class columns: correct it.")
+                        "so) has not exactly one 1, and else 0, in its class columns: correct it.")
     return flags.idxmax(axis=1)
 
 # %% ../nbs/01_metadata.ipynb #0772cc5b
@@ -633,7 +634,8 @@ def read_isic_archive(
     csv: str | Path, # metadata of the archive, one row an image
 ) -> pd.Series: # number of images, indexed by class name in the order of `HAM_CLASSES`
     "How many images of the ISIC archive belong to each of the study's seven classes."
-    return _archive_rows(csv).class_name.value_counts().reindex(list(HAM_CLASSES), fill_value=0).rename("images")
+    names = _archive_rows(csv).class_name
+    return names.value_counts().reindex(list(HAM_CLASSES), fill_value=0).rename("images")
 
 # %% ../nbs/01_metadata.ipynb #6adc2a83
 _ARCHIVE_FILE = "metadata.csv"
@@ -653,7 +655,8 @@ def read_isic_export(
     found = find_images(path.parent)
     _refuse_one_sided(rows, found, path, [path.parent])
     rows = _with_isic_subgroups(rows[rows.class_name != ""], path)
-    return _join_images(rows, found[found.image_id.isin(rows.image_id)], HAM_CLASSES, "isic_archive")
+    found = found[found.image_id.isin(rows.image_id)]
+    return _join_images(rows, found, HAM_CLASSES, "isic_archive")
 
 # %% ../nbs/01_metadata.ipynb #a4f74131
 def _class_names(labels):
@@ -701,10 +704,10 @@ def read_csv(
     return _make_table(rows, path, [images], classes, name or path.stem)
 
 # %% ../nbs/01_metadata.ipynb #60f54524
-def read_images(
-    folder: str | Path, # a data set in one of the known layouts
-) -> ImageTable: # the images of the set
-    "The data set in a folder, read by the layout that its metadata file shows."
+def layout_reader(
+    folder: str | Path, # a data set, in one of the known layouts or not
+) -> Callable | None: # the function that reads it; None where no metadata file is known
+    "Who can read the data set in a folder."
     folder = existing_path(folder)
     layouts = {_HAM_FILE: read_ham10000, _ISIC_LABELS: read_isic2018, _SPC_FILE: read_derm7pt,
                _ISIC_TEST_LABELS: read_isic2018_test, _ISIC_2019: read_isic2019,
@@ -712,11 +715,19 @@ def read_images(
     for find in (_first_file, _zip_with): # that a zip must be unpacked, the reader will say
         for name, read in layouts.items():
             if find(folder, name):
-                return read(folder)
+                return read
     for name, column, read in ((_ISIC_2020[2], "image_name", read_isic2020),
                                (_ARCHIVE_FILE, "isic_id", read_isic_export)):
         if (path := _first_file(folder, name)) and column in read_rows(path, []):
-            return read(folder)
+            return read
+
+# %% ../nbs/01_metadata.ipynb #3473cd73
+def read_images(
+    folder: str | Path, # a data set in one of the known layouts
+) -> ImageTable: # the images of the set
+    "The data set in a folder, read by the layout that its metadata file shows."
+    if read := layout_reader(folder):
+        return read(existing_path(folder))
     raise DataError(
         f"{folder} holds no data set that is known here: looked for {_HAM_FILE} (HAM10000), "
         f"{_ISIC_LABELS} or {_ISIC_TEST_LABELS} (ISIC 2018), {_ISIC_2019}, {_ISIC_2020[1]} or "

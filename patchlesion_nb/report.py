@@ -326,7 +326,7 @@ def in_words_of(
     return re.sub(r'data:[^"]*|\b(?P<article>[Aa] )?\b(?P<lesion>[Ll]esion)(?P<several>s)?\b',
                   word, text)
 
-
+# %% ../nbs/41_report.ipynb #43477acf
 def reword(
     notebook,  # notebook node, executed or not; changed in place
     group: str = "lesion",  # as for `in_words_of`
