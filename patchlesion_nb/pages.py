@@ -193,6 +193,7 @@ class Page:
         "Show a table and write it beside the page; a column of one network is left out."
         if "network" in table and table["network"].nunique() == 1:
             table = table.drop(columns="network")
+        table = table.rename(columns=lambda name: report.in_words_of(name, self.profile.group))
         headers = next((n for n, column in enumerate(table) if column not in NAMES), 1)
         report.display_table(table, caption, name, self.asked.output,
                              **{"headers": max(1, headers)} | options)
