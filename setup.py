@@ -45,7 +45,7 @@ setup(
     package_data={"patchlesion_nb": ["resources/**/*"]},
     python_requires=f">={settings['min_python']}",
     install_requires=settings["requirements"].split(),
-    extras_require={extra: settings[f"{extra}_requirements"].split() for extra in ("dev", "export", "lite0")},
+    extras_require={extra: settings[f"{extra}_requirements"].split() for extra in ("dev", "export", "hub", "lite0")},
     entry_points={
         "console_scripts": settings["console_scripts"].split(),
         "nbdev": ["patchlesion_nb=patchlesion_nb._modidx:d"],

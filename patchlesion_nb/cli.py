@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['app', 'data_app', 'Quiet', 'ProfileOption', 'DataRoot', 'Tables', 'FoldsOption', 'Networks', 'runs_app', 'data_synth',
-           'data_check', 'data_prepare', 'plan_command', 'train_command', 'study_command', 'runs_list', 'runs_show',
-           'runs_compare', 'runs_keep', 'runs_check', 'predict_command', 'export_command', 'parse_values',
+           'data_check', 'data_prepare', 'init_command', 'plan_command', 'train_command', 'study_command', 'runs_list',
+           'runs_show', 'runs_compare', 'runs_keep', 'runs_check', 'predict_command', 'export_command', 'parse_values',
            'tune_command', 'protocol_command', 'bench_command']
 
 # %% ../nbs/49_cli.ipynb #dc868aaf
@@ -142,6 +142,37 @@ def data_prepare(
         size = None if height is None else (height, width)
         store = build_store(table, store_folder(table, size), size, colour, threads, not quiet)
         typer.echo(f"{len(store)} images of {store.size[0]}x{store.size[1]} in {store.folder}")
+
+# %% ../nbs/49_cli.ipynb #8baf6f91
+@app.command("init")
+def init_command(
+    source: Annotated[str, typer.Argument(
+        help="CSV with a row per image; a known download; folders by class; MedMNIST's npz; or "
+        "hf:NAME on the Hugging Face Hub.")],
+    images: Annotated[Path | None, typer.Option(help="Folder or zip; else beside the CSV.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Profile to write; else NAME.toml.")] = None,
+    image: Annotated[str, typer.Option("--image-column", help="File names or image ids.")] = "",
+    label: Annotated[str, typer.Option("--class-column", help="The class.")] = "",
+    group: Annotated[str, typer.Option(
+        "--group-column", help="What images share: patient, lesion, slide.")] = "",
+    certainty: Annotated[str, typer.Option(
+        "--certainty-column", help="How sure the class is, in at most four degrees.")] = "",
+    levels: Annotated[str, typer.Option(
+        "--certainty-levels", help="Its words with commas, the least certain first.")] = "",
+    quiet: Quiet = False,
+):
+    "Write a profile for a study of your own images, and say what was noticed in them."
+    from patchlesion_nb.own import write_profile
+
+    with _Friendly(quiet):
+        degrees = tuple(word.strip() for word in levels.split(",") if word.strip())
+        written, told = write_profile(
+            source, images, output, image=image, label=label, group=group, certainty=certainty,
+            levels=degrees)
+        for line in told:
+            typer.echo(line)
+        typer.echo(f"\n{written}\nWhat it costs: patchlesion plan --profile {written.name}\n"
+                   f"The pages:     patchlesion study --profile {written.name}")
 
 # %% ../nbs/49_cli.ipynb #1fb4fe8f
 ProfileOption = Annotated[

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['HAM_CLASSES', 'BENIGN_CLASSES', 'DIAGNOSIS_TYPES', 'IMAGE_SUFFIXES', 'TABLE_COLUMNS', 'SUBGROUP_COLUMNS',
-           'SPC_CLASSES', 'impostor', 'path_id', 'is_image', 'walk_images', 'find_images', 'ImageTable', 'class_counts',
-           'read_rows', 'read_ham10000', 'read_isic2018', 'read_isic2018_test', 'spc_class', 'derm7pt_rows',
-           'read_derm7pt', 'read_isic_archive', 'read_csv', 'read_images']
+           'ISIC_2019_CLASSES', 'MALIGNANT', 'SPC_CLASSES', 'impostor', 'path_id', 'is_image', 'walk_images',
+           'find_images', 'ImageTable', 'class_counts', 'read_rows', 'read_ham10000', 'read_isic2018',
+           'read_isic2018_test', 'read_isic2019', 'read_isic2020', 'spc_class', 'derm7pt_rows', 'read_derm7pt',
+           'read_isic_archive', 'read_isic_export', 'read_csv', 'layout_reader', 'read_images']
 
 # %% ../nbs/01_metadata.ipynb #328c7a24
 import hashlib
@@ -17,6 +18,7 @@ import unicodedata
 import warnings
 import zipfile
 import zlib
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -410,7 +412,7 @@ def read_ham10000(
 # %% ../nbs/01_metadata.ipynb #72476c77
 _ISIC_LABELS = "ISIC2018_Task3_Training_GroundTruth.csv"
 _ISIC_LESIONS = "ISIC2018_Task3_Training_LesionGroupings.csv"
-_ISIC_ADVICE = "download it from https://challenge.isic-archive.com/data/#2018 (task 3)."
+_ISIC_ADVICE = "download it from https://challenge.isic-archive.com/data."
 _ISIC_TEST_LABELS = "ISIC2018_Task3_Test_GroundTruth.csv"
 _ISIC_TYPES = {
     "single image expert consensus": "consensus",
@@ -419,15 +421,21 @@ _ISIC_TYPES = {
     "histopathology": "histo"}
 
 
-def _one_hot_class(rows, path):
-    flags = rows[list(HAM_CLASSES)].apply(pd.to_numeric, errors="coerce")
+def _one_hot_class(rows, path, classes=HAM_CLASSES):
+    flags = rows[list(classes)].apply(pd.to_numeric, errors="coerce")
     wrong = ~(flags.isin([0, 1]).all(axis=1) & (flags.sum(axis=1) == 1))
     if wrong.any():
         raise DataError(f"{path}: image '{rows.image_id[wrong].iloc[0]}' ({wrong.sum()} rows are "
-                        "so) has not exactly one 1 and six 0 in its class columns: correct it.")
+                        "so) has not exactly one 1, and else 0, in its class columns: correct it.")
     return flags.idxmax(axis=1)
 
 # %% ../nbs/01_metadata.ipynb #0772cc5b
+def _refuse_different_ids(labels, lesions, labels_path, lesions_path):
+    if differing := sorted(set(labels.image_id) ^ set(lesions.image_id)):
+        raise DataError(f"{len(differing)} images stand in one of {labels_path.name} and "
+                        f"{lesions_path.name} only: {some(differing)}. Download both again.")
+
+
 def _read_isic_file(folder, name, columns):
     path = _require_file(folder, name, _ISIC_ADVICE)
     rows = read_rows(path, ["image", *columns]).rename(columns={"image": "image_id"})
@@ -443,9 +451,7 @@ def read_isic2018(
     labels_path, labels = _read_isic_file(folder, _ISIC_LABELS, HAM_CLASSES)
     columns = ["lesion_id", "diagnosis_confirm_type"]
     lesions_path, lesions = _read_isic_file(folder, _ISIC_LESIONS, columns)
-    if differing := sorted(set(labels.image_id) ^ set(lesions.image_id)):
-        raise DataError(f"{len(differing)} images stand in one of {labels_path.name} and "
-                        f"{lesions_path.name} only: {some(differing)}. Download both again.")
+    _refuse_different_ids(labels, lesions, labels_path, lesions_path)
     labels["class_name"] = _one_hot_class(labels, labels_path)
     rows = labels[["image_id", "class_name"]].merge(lesions, on="image_id")
     words = rows.diagnosis_confirm_type.str.lower()
@@ -462,6 +468,52 @@ def read_isic2018_test(
     rows = rows.assign(class_name=_one_hot_class(rows, path), lesion_id="", diagnosis_type="")
     places = _named_places(existing_path(folder), "ISIC2018_Task3_Test_Input")
     return _make_table(rows, path, places, HAM_CLASSES, "isic2018_test")
+
+# %% ../nbs/01_metadata.ipynb #ab462626
+_ISIC_2019 = "ISIC_2019_Training_GroundTruth.csv"
+ISIC_2019_CLASSES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
+
+
+def _with_isic_subgroups(rows, path):
+    named = {"age_approx": "age"} | {name: "localization" for name in rows
+                                     if name.startswith("anatom_site_general")}
+    return _with_subgroups(rows.rename(columns=named), path)
+
+
+def read_isic2019(
+    folder: str | Path, # the download: two csv files, and the images' zip or folder
+) -> ImageTable: # images without known diagnosis types
+    "The training set of the ISIC 2019 challenge, as its public download comes."
+    path, labels = _read_isic_file(folder, _ISIC_2019, (*ISIC_2019_CLASSES, "UNK"))
+    about, lesions = _read_isic_file(folder, "ISIC_2019_Training_Metadata.csv", ["lesion_id"])
+    _refuse_different_ids(labels, lesions, path, about)
+    labels["class_name"] = _one_hot_class(labels, path, (*ISIC_2019_CLASSES, "UNK"))
+    rows = labels[["image_id", "class_name"]].merge(lesions, on="image_id")
+    rows = _with_isic_subgroups(rows.assign(diagnosis_type=""), about)
+    places = _named_places(existing_path(folder), "ISIC_2019_Training_Input")
+    return _make_table(rows, path, places, ISIC_2019_CLASSES, "isic2019")
+
+# %% ../nbs/01_metadata.ipynb #c3d788bd
+_ISIC_2020 = ("ISIC_2020_Training_GroundTruth_v2.csv", "ISIC_2020_Training_GroundTruth.csv",
+              "train.csv")
+MALIGNANT = ("benign", "malignant")
+
+
+def read_isic2020(
+    folder: str | Path, # the challenge's download or Kaggle's: a csv file, and the images
+) -> ImageTable: # patients stand in the place of lesions; no diagnosis types
+    "The training set of the ISIC 2020 challenge, benign or malignant."
+    found = (_first_file(existing_path(folder), name) for name in _ISIC_2020)
+    path = next(filter(None, found), None) or _require_file(folder, _ISIC_2020[1], _ISIC_ADVICE)
+    rows = read_rows(path, ["image_name", "patient_id", "benign_malignant"])
+    rows = rows.drop(columns="lesion_id", errors="ignore").rename(columns={
+        "image_name": "image_id", "patient_id": "lesion_id", "benign_malignant": "class_name"})
+    rows = _with_isic_subgroups(rows.assign(diagnosis_type=""), path)
+    jpegs = path.parent/"jpeg"
+    below = jpegs if jpegs.is_dir() else path.parent
+    official = _named_places(below, "ISIC_2020_Training_JPEG")
+    places = official if official != [below] else _named_places(below, "train")
+    return _make_table(rows, path, places, MALIGNANT, "isic2020")
 
 # %% ../nbs/01_metadata.ipynb #af5ba329
 SPC_CLASSES = ("MEL", "NV", "BCC", "BKL", "DF", "VASC")
@@ -560,10 +612,8 @@ _ARCHIVE_RULES = (
 _ARCHIVE_LEVELS = ("diagnosis", *(f"diagnosis_{level}" for level in range(1, 6)))
 
 
-def read_isic_archive(
-    csv: str | Path, # metadata of the archive, one row an image
-) -> pd.Series: # number of images, indexed by class name in the order of `HAM_CLASSES`
-    "How many images of the ISIC archive belong to each of the study's seven classes."
+def _archive_rows(csv):
+    "The rows of an export, each with its class of the seven, or an empty one"
     rows = read_rows(csv, ["isic_id"]).rename(columns={"isic_id": "image_id"})
     _refuse_duplicates(rows, csv)
     levels = [name for name in _ARCHIVE_LEVELS if name in rows.columns]
@@ -577,7 +627,36 @@ def read_isic_archive(
     if len(other):
         print(f"{csv}: {other.sum()} of {len(rows)} images belong to none of the seven classes: "
               f"{some([f'{text} {count}' for text, count in other.items()], 9)}")
+    return rows.assign(class_name=names)
+
+
+def read_isic_archive(
+    csv: str | Path, # metadata of the archive, one row an image
+) -> pd.Series: # number of images, indexed by class name in the order of `HAM_CLASSES`
+    "How many images of the ISIC archive belong to each of the study's seven classes."
+    names = _archive_rows(csv).class_name
     return names.value_counts().reindex(list(HAM_CLASSES), fill_value=0).rename("images")
+
+# %% ../nbs/01_metadata.ipynb #6adc2a83
+_ARCHIVE_FILE = "metadata.csv"
+
+
+def read_isic_export(
+    folder: str | Path, # images of the archive, and their metadata.csv
+) -> ImageTable: # without images that belong to none of the seven classes
+    "Images of the ISIC archive with their metadata, as the archive exports them."
+    path = _require_file(folder, _ARCHIVE_FILE, "export it from https://www.isic-archive.com.")
+    rows = _archive_rows(path)
+    words = rows.get("diagnosis_confirm_type", pd.Series("", rows.index)).str.lower()
+    known = [rows[name] for name in ("lesion_id", "patient_id") if name in rows]
+    lesions = known[0] if known else pd.Series("", rows.index)
+    lesions = lesions.mask(lesions == "", known[-1]) if known else lesions
+    rows = rows.assign(lesion_id=lesions, diagnosis_type=words.map(_ISIC_TYPES).fillna(""))
+    found = find_images(path.parent)
+    _refuse_one_sided(rows, found, path, [path.parent])
+    rows = _with_isic_subgroups(rows[rows.class_name != ""], path)
+    found = found[found.image_id.isin(rows.image_id)]
+    return _join_images(rows, found, HAM_CLASSES, "isic_archive")
 
 # %% ../nbs/01_metadata.ipynb #a4f74131
 def _class_names(labels):
@@ -601,9 +680,10 @@ def read_csv(
     id_column: str, # column of the image ids or file names
     class_column: str, # column of the class names
     lesion_column: str | None = None, # column of the lesion ids; None: every image is a lesion
-    diagnosis_type_column: str | None = None, # column with words of `DIAGNOSIS_TYPES` or nothing
+    diagnosis_type_column: str | None = None, # column with words of `levels` or nothing
     classes: tuple | None = None, # class names in the order of their numbers; None: as found
     name: str | None = None, # name of the data set; None: the file's name
+    levels: tuple = DIAGNOSIS_TYPES, # at most four words, from the least to the most certain
 ) -> ImageTable: # the images of the set
     "Any set of images with one row an image."
     path = existing_path(csv)
@@ -617,23 +697,39 @@ def read_csv(
         first = rows.image_id[rows.class_name == ""].iloc[0]
         raise DataError(f"{path}: image '{first}' has no class in column '{class_column}': fill it "
                         "in, or delete the row.")
+    _refuse_unknown(rows, "diagnosis_type", ("", *levels), path)
+    rows["diagnosis_type"] = rows.diagnosis_type.replace(dict(zip(levels, DIAGNOSIS_TYPES)))
     classes = (tuple(_class_names(pd.Series(map(str, classes)))) if classes
                else _ordered_classes(rows.class_name, path))
     return _make_table(rows, path, [images], classes, name or path.stem)
 
 # %% ../nbs/01_metadata.ipynb #60f54524
+def layout_reader(
+    folder: str | Path, # a data set, in one of the known layouts or not
+) -> Callable | None: # the function that reads it; None where no metadata file is known
+    "Who can read the data set in a folder."
+    folder = existing_path(folder)
+    layouts = {_HAM_FILE: read_ham10000, _ISIC_LABELS: read_isic2018, _SPC_FILE: read_derm7pt,
+               _ISIC_TEST_LABELS: read_isic2018_test, _ISIC_2019: read_isic2019,
+               _ISIC_2020[0]: read_isic2020, _ISIC_2020[1]: read_isic2020}
+    for find in (_first_file, _zip_with): # that a zip must be unpacked, the reader will say
+        for name, read in layouts.items():
+            if find(folder, name):
+                return read
+    for name, column, read in ((_ISIC_2020[2], "image_name", read_isic2020),
+                               (_ARCHIVE_FILE, "isic_id", read_isic_export)):
+        if (path := _first_file(folder, name)) and column in read_rows(path, []):
+            return read
+
+# %% ../nbs/01_metadata.ipynb #3473cd73
 def read_images(
     folder: str | Path, # a data set in one of the known layouts
 ) -> ImageTable: # the images of the set
     "The data set in a folder, read by the layout that its metadata file shows."
-    folder = existing_path(folder)
-    layouts = {_HAM_FILE: read_ham10000, _ISIC_LABELS: read_isic2018, _SPC_FILE: read_derm7pt,
-               _ISIC_TEST_LABELS: read_isic2018_test}
-    for find in (_first_file, _zip_with): # that a zip must be unpacked, the reader will say
-        for name, read in layouts.items():
-            if find(folder, name):
-                return read(folder)
+    if read := layout_reader(folder):
+        return read(existing_path(folder))
     raise DataError(
         f"{folder} holds no data set that is known here: looked for {_HAM_FILE} (HAM10000), "
-        f"{_ISIC_LABELS} or {_ISIC_TEST_LABELS} (ISIC 2018) and {_SPC_FILE} (derm7pt). "
-        "Put the download there, or read a set of your own with patchlesion_nb.metadata.read_csv.")
+        f"{_ISIC_LABELS} or {_ISIC_TEST_LABELS} (ISIC 2018), {_ISIC_2019}, {_ISIC_2020[1]} or "
+        f"Kaggle's train.csv, {_ARCHIVE_FILE} (ISIC archive) and {_SPC_FILE} (derm7pt). Put the "
+        "download there; for a set of your own, patchlesion init takes its CSV.")

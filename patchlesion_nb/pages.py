@@ -25,6 +25,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from pydantic import BaseModel
 
 from . import __version__, figures, report, results
@@ -191,6 +193,7 @@ class Page:
         "Show a table and write it beside the page; a column of one network is left out."
         if "network" in table and table["network"].nunique() == 1:
             table = table.drop(columns="network")
+        table = table.rename(columns=lambda name: report.in_words_of(name, self.profile.group))
         headers = next((n for n, column in enumerate(table) if column not in NAMES), 1)
         report.display_table(table, caption, name, self.asked.output,
                              **{"headers": max(1, headers)} | options)
@@ -198,13 +201,29 @@ class Page:
     def show_figure(self, figure, alt, caption, name) -> None:
         "Show a figure and write it beside the page."
         self.drawn.add(name)
-        report.display_figure(figure, alt, caption, name, self.asked.output)
+        report.display_figure(**self.reworded(figure=figure, alt=alt, caption=caption, name=name),
+                              output=self.asked.output)
 
     def show_found(self, *sentences, **figure) -> None:
         "Show what was found, the answer first, with the one figure; and what is missing."
         self.drawn.add(figure.get("name"))
         if told := [*filter(None, sentences), *self.gaps()]:
-            report.display_found(*told, output=self.asked.output, **figure)
+            told = [report.in_words_of(sentence, self.profile.group) for sentence in told]
+            report.display_found(*told, output=self.asked.output, **self.reworded(**figure))
+
+    def reworded(self, **figure) -> dict:  # figure, alt, caption and name
+        "A figure with its texts in the words of the profile."
+        def said(text):
+            return report.in_words_of(text, self.profile.group)
+
+        drawn = figure["figure"] if self.profile.group != "lesion" and figure else Figure()
+        for text in drawn.findobj(Text):
+            text.set_text(said(text.get_text()))
+        for artist in chain(drawn.findobj(), *(panel.containers for panel in drawn.axes)):
+            if isinstance(artist.get_label(), str):  # an axis has a text for it
+                artist.set_label(said(artist.get_label()))
+        return {key: said(value) if key in ("alt", "caption") else value
+                for key, value in figure.items()}
 
     def gaps(self) -> list:  # a sentence, or none
         "What is missing, in a sentence."

@@ -38,6 +38,8 @@ def _settings(profile, row, network=""):
 
 def _exists(profile, row):
     "Whether a profile has what a row is about"
+    if row.name in profile.leave_out:
+        return False
     if row.images.startswith("spc"):
         return profile.spc != "none"
     run = RunConfig(**_settings(profile, row))
@@ -61,7 +63,10 @@ def sources(
                 keep=profile.store_keep)
     main = Source(
         profile.dataset, "synthetic_ham10000" if profile.data == "synthetic" else "folder",
-        split=profile.split, folder=profile.dataset, split_file=profile.split_file,
+        split=profile.split, folder=profile.folder or profile.dataset,
+        split_file=profile.split_file, table=profile.table, classes=profile.classes,
+        columns=(profile.image_column, profile.class_column, profile.group_column,
+                 profile.certainty_column), levels=profile.certainty_levels,
         split_folds=profile.split_folds, split_seed=profile.split_seed,
         merge_lesions=profile.merge_lesions,
         images=profile.synthetic_images, test_per_class=profile.synthetic_test_per_class, **same)
@@ -77,7 +82,7 @@ def sources(
     window = replace(spc, name=f"{spc.name}_window", fit="window")
     of_table_4 = {"spc": spc, "spc_window": window} if profile.spc != "none" else {}
     tests = {name: replace(main, name=name, layout="folder", size=size, split="test", folder=name,
-                           merge_lesions="")
+                           merge_lesions="", table="")
              for name, size in zip(profile.test_sets, profile.test_set_sizes)}
     return {"": main, **others, **of_table_4, **tests}
 
@@ -355,7 +360,7 @@ def _kept_instead(source, folder, root, runs, store, weights):
     images = kept_images(source.name, store)
     if images is None or source_if_there(source, folder, root):
         return None
-    if source.layout == "folder" and not image_folder(source, folder, root).is_dir():
+    if source.layout == "folder" and not image_folder(source, folder, root).exists():
         return images
     cells = [cell for cell in runs or () if cell.run.dataset == source.name]
     images = replace(images, kept_weights=weights)

@@ -36,10 +36,25 @@ def _check_training_fields(method, settings):
     RunConfig(**settings)
 
 # %% ../nbs/32_profiles.ipynb #e45a58c5
+def _check_own_table(profile):
+    "Refuse a table that does not say where its images, ids and classes are"
+    if profile.data != "folder" and (profile.table or profile.folder):
+        raise ValueError("table and folder: they are for data = 'folder'; leave them out")
+    needed = ("folder", "image_column", "class_column")
+    if profile.table and (missing := [name for name in needed if not getattr(profile, name)]):
+        raise ValueError(f"table: {', '.join(missing)} must be given with it; patchlesion init "
+                         "writes such a file")
+    if bool(profile.certainty_column) != bool(profile.certainty_levels):
+        raise ValueError("certainty_column and certainty_levels: give both, or neither")
+
+
 def _check_methods(profile):
     "Refuse values for a method that is none, and those that one of its rows exists to vary"
     rows = [(table, row) for table, experiment in EXPERIMENTS.items()
             for row in experiment.rows(profile)]
+    if unknown := set(profile.leave_out) - (names := {row.name for _, row in rows}):
+        raise ValueError(f"leave_out: no row is named {min(unknown)!r}; "
+                         f"{did_you_mean(min(unknown), sorted(names))}")
     methods = dict.fromkeys(row.settings_name for _, row in rows)
     of_both = {f"{method}, {label}": method
                for method in methods for label in profile.network_labels}
@@ -68,6 +83,29 @@ class Profile(BaseModel):
     data: Literal["synthetic", "folder"] = Field(description="drawn here, or a set on disk")
     dataset: str = Field(min_length=1, description="name of the set and of its folder")
     image_size: tuple[int, int] = Field(description="height and width in the store, pixels")
+    folder: str = Field(
+        "", description="for folder: the images, a folder or a zip; in a file, from its own place. "
+        "\"\": where the set of that name is looked for")
+    table: str = Field(
+        "", description="for folder: a CSV of your own with one row per image; in a file, from its "
+        "own place. \"\": the images have metadata of a known layout")
+    image_column: str = Field("", description="for table: column of file names or image ids")
+    class_column: str = Field("", description="for table: column of the class")
+    group_column: str = Field(
+        "", description="for table: column of the patient, lesion or other unit that several "
+        "images may share; \"\": each image stands alone")
+    certainty_column: str = Field(
+        "", description="for table: column that says how sure the label is, in the place of the "
+        "paper's way of diagnosis; \"\": none")
+    certainty_levels: tuple[str, ...] = Field(
+        (), max_length=4, description="its words, from the least to the most certain")
+    classes: tuple[str, ...] = Field(
+        (), description="for table: classes in the order of their numbers; none given: as found")
+    group: str = Field(
+        "lesion", pattern="^[a-z][a-z -]*$", description="what pages call that unit; singular")
+    paper_subject: bool = Field(
+        True, description="the images show what the paper's do; false: pages leave out what they "
+        "say of that")
     split: Literal["authors", "grouped", "file"] = Field(description="where the split is from")
     split_file: str = Field("split.csv", description="for file: path below the data folder")
     split_folds: int = Field(3, ge=2, description="for grouped: folds beside the test set")
@@ -107,6 +145,7 @@ class Profile(BaseModel):
         description="the paper's network whose values stand beside; \"\" for none")
     experiments: tuple[str, ...] = Field(min_length=1, description="pages, such as table_2")
     controls: bool = Field(False, description="train the shuffled-label control too")
+    leave_out: tuple[str, ...] = Field((), description="rows that no page shall have, by name")
     folds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="folds that validate")
     other_folds: tuple[int, ...] = Field(
         (), description="folds of all but the pages on every fold; none given: the same")
@@ -176,6 +215,7 @@ class Profile(BaseModel):
         if self.inner_layers and len(self.inner_layers) != len(self.networks):
             raise ValueError(f"inner_layers: expected a list for each of {len(self.networks)} "
                              "networks")
+        _check_own_table(self)
         if self.data == "synthetic" and not self.synthetic_images:
             raise ValueError("synthetic_images: expected the number of images to draw")
         if self.spc == "synthetic" and not self.spc_images:
@@ -224,6 +264,9 @@ def load_profile(
             own = tomllib.loads(text)
             values |= own | {"rows": values.get("rows", {}) | own.get("rows", {})}
         values.pop("extends", None)
+        beside = Path(str(file)).absolute().parent
+        values |= {key: str(beside / values[key]) for key in ("folder", "table")
+                   if isinstance(values.get(key), str) and values[key]}
         return Profile(**values)
     except ValueError as error:
         raise ValueError(f"{file}: {plain_words(error)}") from error
@@ -273,4 +316,4 @@ def comparison_note(
         ours, theirs = ("x".join(map(str, one.image_size)) for one in (profile, paper))
         others.append(f"the images are {profile.dataset} at {ours}, not the paper's at {theirs}")
     told = f"The published values are a landmark, not a target: {'; '.join(others)}."
-    return told if others else ""
+    return told if others and any(profile.published_networks) else ""

@@ -6,9 +6,9 @@
 __all__ = ['TEMPLATES', 'HEAVY', 'PHONE', 'COLOURS', 'SECTIONS', 'KEPT_FIGURES', 'KEPT_SUMS', 'assigned_names',
            'refuse_unknown_parameters', 'ParameterError', 'fill_template', 'table_html', 'write_table', 'display_table',
            'figure_html', 'display_figure', 'display_found', 'display_notice', 'display_missing', 'page_heading',
-           'page_html', 'declared_parameters', 'own_kernel', 'experiment_notebook', 'NotebookFailed', 'run_notebook',
-           'render_study', 'keep_pages', 'changed_since_kept', 'since_kept', 'check_pages', 'library_notebooks',
-           'render_library']
+           'in_words_of', 'reword', 'page_html', 'declared_parameters', 'own_kernel', 'experiment_notebook',
+           'NotebookFailed', 'run_notebook', 'render_study', 'keep_pages', 'changed_since_kept', 'since_kept',
+           'check_pages', 'library_notebooks', 'render_library']
 
 # %% ../nbs/41_report.ipynb #7a19f641
 import ast
@@ -287,6 +287,62 @@ def page_heading(
     told = {"title": heading[1] if heading else "Notebook", "answers": answers}
     return {name: re.sub(r"[`*$]", "", value).strip() for name, value in told.items()}
 
+# %% ../nbs/41_report.ipynb #d12b701f
+_SKIN = re.compile(
+    r"skin|melan|n[ae]?ev(us|i)|carcinoma|keratos|dermat|dermos|biops|benign|histopath|clinic|"
+    r"diagnos[ei]s (is|was|were)|lesion['’]s|masks?\b|find the lesion|part of the lesion|"
+    r"put lesions|"
+    r"\b(HAM(10000)?|SPC|ISIC|derm7pt|MEL|NV|BCC|AKIEC|BKL|DF|VASC)\b", re.I)
+_SENTENCE = re.compile(r"(?:[^.?!]|[.?!](?![”\")\]]*(?:\s|$)))+[.?!]*[”\")\]]*\s*|[.?!]")
+
+
+def _without_skin(source):
+    "A markdown cell without what it says of skin"
+    blocks = []
+    for block in re.split(r"\n{2,}", source):
+        parts = [block] if block.startswith((">", "|", "#")) else _SENTENCE.findall(block)
+        blocks.append("".join(part for part in parts if not _SKIN.search(part)).strip())
+    section = source.startswith("##") and not blocks[0]
+    return "" if section else "\n\n".join(filter(None, blocks))
+
+# %% ../nbs/41_report.ipynb #cd98043f
+def in_words_of(
+    text: str,  # about lesions; HTML may hold images, which stay as they are
+    group: str = "lesion",  # what several images may share, in the singular
+) -> str:
+    "A text in the words of a study whose images are not of lesions."
+    if group == "lesion":
+        return text
+    plural = re.sub("([^aeiou])y$", r"\1ie", group) + "s" * (not group.endswith("s"))
+
+    def word(found):
+        article, lesion, several = found["article"], found["lesion"], found["several"]
+        if not lesion:
+            return found[0]
+        named = plural if several else group
+        named = named.capitalize() if lesion[0] == "L" and not article else named
+        return (f"{article[0]}{'n' * (group[0] in 'aeiou')} " if article else "") + named
+
+    return re.sub(r'data:[^"]*|\b(?P<article>[Aa] )?\b(?P<lesion>[Ll]esion)(?P<several>s)?\b',
+                  word, text)
+
+# %% ../nbs/41_report.ipynb #43477acf
+def reword(
+    notebook,  # notebook node, executed or not; changed in place
+    group: str = "lesion",  # as for `in_words_of`
+    skin: bool = True,  # the images show skin
+):  # the same notebook
+    "Put what a page says into the words of its profile."
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = in_words_of(cell.source if skin else _without_skin(cell.source), group)
+        for output in cell.get("outputs", []):
+            if output.get("name") == "stdout":
+                output.text = in_words_of(output.text, group)
+            elif "text/html" in output.get("data", {}):
+                output.data["text/html"] = in_words_of(output.data["text/html"], group)
+    return notebook
+
 # %% ../nbs/41_report.ipynb #cb1ef169
 def _for_readers(notebook):
     "Leave out hidden cells and directives, and begin with the title."
@@ -507,6 +563,8 @@ class _Site(NamedTuple):
     profile: str  # name of the profile; "" for the library
     expected: dict  # name of a page -> its notebook
     description: str = ""
+    group: str = "lesion"  # what its profile calls what several images may share
+    skin: bool = True  # whether its images show skin
 
     @property
     def frame(self):
@@ -529,7 +587,8 @@ def _page_row(site, name):
     path = site.folder / name / "page.json"
     if not path.is_file():
         import nbformat
-        return row | page_heading(nbformat.read(site.expected[name], as_version=4))
+        book = nbformat.read(site.expected[name], as_version=4)
+        return row | page_heading(reword(book, site.group, site.skin))
     row |= json.loads(path.read_text("utf-8")) | {"href": f"{name}.html"}
     if (found := path.with_name("found.json")).is_file():
         row["found"] = json.loads(found.read_text("utf-8"))
@@ -597,6 +656,7 @@ def _write_site(site):
                     if not site.profile and path.parent != site.folder)
     text = fill_template(
         "site.html.j2", profile=site.profile, description=site.description, others=others,
+        skin=site.skin,
         sections=sections, provenance=provenance.to_numpy().tolist(), provenance_page=title,
         trainings=len(set(chain(*behind))), version=__version__, **site.frame,
         counts=[(state, states[state]) for state in ("complete", "incomplete", "failed", "absent")
@@ -617,7 +677,7 @@ def _profile_site(folder, profile):
     paths = [experiment_notebook(name) for name in chosen.experiments]
     toy = " Toy size: the numbers mean nothing." * (min(chosen.image_size) < 64)
     return _Site(folder, chosen.name, {path.stem: path for path in paths},
-                 chosen.description + toy)
+                 chosen.description + toy, chosen.group, chosen.paper_subject)
 
 # %% ../nbs/41_report.ipynb #41240d9d
 class NotebookFailed(RuntimeError):
@@ -637,6 +697,7 @@ def _make_page(site, notebook, name, parameters, progress, work=None, **more):
         beside = {"output": str(folder)} if not work else {}
         failure = _execute(notebook, given | beside, folder, progress, work)
         book = nbformat.read(next(folder.glob("*.ipynb"), notebook), as_version=4)
+        book = reword(book, site.group, site.skin)
         record = _record(book, folder, failure) | more | {
             "notebook": notebook.stem, "parameters": {key: str(given[key]) for key in given},
             "seconds": round(time.monotonic() - started)}

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from .core import DataError, data_folder, explained_disk_errors, some, study_root
-from .metadata import ImageTable, read_images
+from .metadata import ImageTable, read_csv, read_images
 from .splits import (
     Round, authors_split, check_split, derm7pt_split, make_split, merge_lesions, pairs_across,
     read_pairs, read_split, split_fingerprint, split_round, write_split)
@@ -45,6 +45,10 @@ class Source:
     seed: int = 0  # for synthetic sets
     keep: Literal["pixels", "jpeg"] = "pixels"  # in the store; JPEGs for huge sets
     merge_lesions: str = ""  # pairs of images of one lesion: a CSV in the folder, or ham10000
+    table: str = ""  # path of a CSV with one row per image; "": the folder has metadata of its own
+    columns: tuple[str, ...] = ()  # for table: of image, class, group and certainty; "" for none
+    classes: tuple[str, ...] = ()  # for table: in the order of their numbers; (): as found
+    levels: tuple[str, ...] = ()  # for table: words of certainty, from the least to the most
 
 # %% ../nbs/05_sources.ipynb #0f810b50
 def _code(module):
@@ -69,8 +73,11 @@ def image_folder(
         return (Path(data_root) if data_root is not None else above) / (
             f"{source.layout.removeprefix('synthetic_')}_{source.images}_{source.test_per_class}_"
             f"{height}x{width}_seed{source.seed}_{_code('synthetic.py')[:8]}")
+    if data_root is None and Path(name).is_absolute():
+        return Path(name)
     folder = Path(data_root) if data_root is not None else data_folder(name)
-    return folder / name if (folder / name).is_dir() else folder
+    below = folder / Path(name).name
+    return below if below.is_dir() else folder
 
 # %% ../nbs/05_sources.ipynb #b036d164
 def _stores(root):
@@ -164,6 +171,15 @@ def _images_of(source, table, folder, root, store, pixels):
     return SourceImages(table, split, folder, store, digests)
 
 # %% ../nbs/05_sources.ipynb #2408fcb1
+def _read_table(source, folder):
+    "The images of a folder: as its own metadata say, or as the source's CSV does"
+    if not source.table:
+        return read_images(folder)
+    image, label, group, certainty = source.columns
+    return read_csv(source.table, folder, image, label, group or None, certainty or None,
+                    source.classes, source.name, source.levels)
+
+
 def _draw(source, folder, progress):
     "Draw a synthetic set unless it is there"
     from patchlesion_nb.synthetic import write_derm7pt, write_ham10000
@@ -191,7 +207,7 @@ def prepare_source(
     folder = image_folder(source, data_root, root)
     if source.layout != "folder":
         _draw(source, folder, progress)
-    table = read_images(folder)
+    table = _read_table(source, folder)
     place = store_folder(table, source.size, root, source.fit, source.keep)
     store = build_store(table, place, source.size, source.colour, progress=progress,
                         fit=source.fit, keep=source.keep)
@@ -215,7 +231,7 @@ def source_if_there(
 
     folder = image_folder(source, data_root, root)
     try:
-        table = read_images(folder)
+        table = _read_table(source, folder)
     except DataError:
         if data_root is not None and source.layout == "folder":
             raise
