@@ -75,8 +75,10 @@ def _read_header(path):
         place = header.names.index("") + 1 if header.names else 1
         raise DataError(f"{header.at(header.lines)}: column {place} has no name: name it, or write "
                         "the file without its index")
-    if twice := [name for name in header.names if header.names.count(name) > 1]:
-        raise DataError(f"{header.at(header.lines)}: two columns are called '{twice[0]}'")
+    names = pd.Index(header.names)
+    if names.has_duplicates:
+        raise DataError(f"{header.at(header.lines)}: two columns are called "
+                        f"'{names[names.duplicated()][0]}'")
     return header
 
 # %% ../nbs/48_judge.ipynb #2aa332dc
@@ -154,7 +156,7 @@ def _class_columns(header, roles, columns, known):
 def _refuse(header, wrong, what):
     "Refuse the first of the lines that are wrong"
     if len(lines := wrong.index[wrong]):
-        more = f" ({len(lines)} of the {len(wrong)} read so far are so)" * (len(lines) > 1)
+        more = f" (as are {len(lines) - 1} or more below)" * (len(lines) > 1)
         raise DataError(f"{header.at(lines[0])}: {what(lines[0])}{more}")
 
 
@@ -206,9 +208,9 @@ def _texts(header, rows, roles, chosen, known, seen):
             "the file states no true class: delete the line, or add a column true"))
     names = chosen or ([] if "true" in roles else known.classes)
     names = {name.casefold(): name for name in names}
-    for role in {"true", "predicted" * (not chosen)} & set(roles):
-        _refuse(header, texts[role] == "", lambda line: f"no class in column '{roles[role]}'")
-        if names:
+    for role in {"true", "predicted" * (not chosen), "group"} & set(roles):
+        _refuse(header, texts[role] == "", lambda line: f"nothing in column '{roles[role]}'")
+        if names and role != "group":
             wrong = ~texts[role].str.casefold().isin(names)
             _refuse(header, wrong, lambda line: (
                 f"unknown class '{texts.loc[line, role]}' in column '{roles[role]}'; "
