@@ -6,7 +6,7 @@
 __all__ = ['app', 'data_app', 'Quiet', 'ProfileOption', 'DataRoot', 'Tables', 'FoldsOption', 'Networks', 'runs_app', 'data_synth',
            'data_check', 'data_prepare', 'init_command', 'plan_command', 'train_command', 'study_command', 'runs_list',
            'runs_show', 'runs_compare', 'runs_keep', 'runs_check', 'predict_command', 'export_command', 'parse_values',
-           'tune_command', 'protocol_command', 'bench_command']
+           'tune_command', 'judge_command', 'protocol_command', 'bench_command']
 
 # %% ../nbs/49_cli.ipynb #dc868aaf
 import json
@@ -548,6 +548,33 @@ def tune_command(
         scores = tune(run, parse_values(values), images, RunStore(), output, not quiet)
         text = scores.to_string(index=False, float_format="{:.1f}".format)
         typer.echo(f"{text}\nadded to {output}")
+
+# %% ../nbs/49_cli.ipynb #8d2da807
+@app.command("judge")
+def judge_command(
+    files: Annotated[list[Path], typer.Argument(
+        metavar="PREDICTIONS...", help="CSV or parquet files, a row per image; a folder of them: "
+        "the trainings of one method.")],
+    baseline: Annotated[str | None, typer.Option(
+        help="Name of the file that the others are compared with; else the first.")] = None,
+    columns: Annotated[list[str] | None, typer.Option(
+        "--set", help="What a column is called: image=, true=, predicted= or group=NAME; "
+        "classes=NAME,NAME. May be repeated.")] = None,
+    output: Annotated[Path, typer.Option(
+        "--output", "--out", help="Page to write, with a folder of CSV files beside it.")] = Path(
+        "judged.html"),
+    profile: Annotated[str, typer.Option(help="Whose F1, and number of draws.")] = "paper",
+    data_root: DataRoot = None,
+    quiet: Quiet = False,
+):
+    "Score and compare predictions of any program, with intervals over lesions."
+    from patchlesion_nb.judge import judge
+
+    with _Friendly(quiet):
+        named = {role: names if role == "classes" else names[0]
+                 for role, names in parse_values(columns or []).items()}
+        told = judge(files, output, baseline, named, data_root, profile)
+        typer.echo("\n".join([*told["notes"], *told["found"], str(output)]))
 
 # %% ../nbs/49_cli.ipynb #e902eb71
 @app.command("protocol")

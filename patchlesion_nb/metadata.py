@@ -292,6 +292,8 @@ def _make_table(rows, path, places, classes, name):
     _refuse_duplicates(rows, path)
     _refuse_unknown(rows, "class_name", classes, path)
     _refuse_unknown(rows, "diagnosis_type", ("", *DIAGNOSIS_TYPES), path)
+    if not places:
+        return _join_images(rows, rows[["image_id"]].assign(archive="", path=""), classes, name)
     while parts <= names.str.count(r"[/\\]").max():  # other images may bear the same names
         with suppress(DataError):
             found = find_images(*places, parts=parts)
@@ -399,6 +401,7 @@ _HAM_ADVICE = ("it comes with HAM10000, https://doi.org/10.7910/DVN/DBW86T (Harv
 
 def read_ham10000(
     folder: str | Path, # the download: metadata file, and the images' zips or folders
+    labels_only: bool = False, # the metadata file is enough, and no image has a place
 ) -> ImageTable: # 10,015 images where the download is whole
     "HAM10000 as its public download comes."
     path = _require_file(folder, _HAM_FILE, _HAM_ADVICE)
@@ -406,7 +409,7 @@ def read_ham10000(
     rows = rows.rename(columns={"dx": "class_name", "dx_type": "diagnosis_type"})
     rows["class_name"] = rows.class_name.str.upper()
     rows = _with_subgroups(rows, path)
-    places = _named_places(existing_path(folder), "HAM10000_images_part_")
+    places = [] if labels_only else _named_places(existing_path(folder), "HAM10000_images_part_")
     return _make_table(rows, path, places, HAM_CLASSES, "ham10000")
 
 # %% ../nbs/01_metadata.ipynb #72476c77

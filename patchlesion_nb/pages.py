@@ -8,8 +8,9 @@ __all__ = ['SCORE', 'NAMES', 'LEAST_LESIONS', 'provenance', 'beside_published', 
            'prepare', 'summarize', 'small_classes', 'file_name', 'by_row', 'row_kinds', 'show_results',
            'results_figure', 'restrict', 'beside_duplicates', 'own_baselines', 'same_images', 'compare',
            'show_differences', 'differences_figure', 'best_sentences', 'contrast_sentence', 'show_found', 'waterfall',
-           'recalls', 'show_recalls', 'contrast_groups', 'show_contrast', 'show_audit', 'show_learning_curves',
-           'show_best_row', 'show_checks', 'show_choices', 'show_provenance', 'finish']
+           'recalls', 'show_recalls', 'calibrations', 'reliability_figure', 'contrast_groups', 'show_contrast',
+           'show_audit', 'show_learning_curves', 'show_best_row', 'show_checks', 'show_choices', 'show_provenance',
+           'finish']
 
 # %% ../nbs/44_pages.ipynb #80de5c18
 import json
@@ -33,13 +34,13 @@ from . import __version__, figures, report, results
 from .config import code_commit, config_hash, describe_config, plain_words
 from .executors import RunsFailed, executor_named, run_missing
 from .metrics import (
-    PairedTest, bootstrap_draws, class_recall, confusion, paired_contrast, retrained_draws)
-from .parameters import TableParameters, read_parameters
+    PairedTest, bootstrap_draws, calibration, class_recall, confusion, paired_contrast,
+    reliability_table, retrained_draws)
+from .parameters import ParameterError, TableParameters, read_parameters
 from .plan import (
     at_checkpoint, experiment_rows, missing_runs, plan_study, study_data, study_runs)
 from .profiles import Profile, comparison_note, load_profile, profile_reasons
 from .protocol import departures
-from .report import ParameterError
 from .rows import published
 from .runs import RunStore
 from .splits import audit_leakage, merge_lesions
@@ -521,7 +522,7 @@ def show_results(
     title: str,  # of what: "Table II"
 ) -> None:
     "All metrics in one table and, folded, one by one; the figure, if it is not shown yet."
-    if not page.cells:
+    if page.summary is None:
         return
     table, f1 = page.summary, page.profile.f1
     report.write_table(table, "summary", page.asked.output)
@@ -555,7 +556,7 @@ def _show_scores(page, title, labels, usual):
             main.insert(len(main.columns) - 1, label, scores)
         lines = page.summary[page.summary["metric"] == metric]
         bold[label], bars[label] = _best(lines, usual["row_kinds"]), lines["mean"].tolist()
-    page.show_table(main, f"{title} in percent. Bold: the best score"
+    page.show_table(main, f"{title[:1].upper()}{title[1:]} in percent. Bold: the best score"
                     + ". F1 and specificity are folded below" * bool(mixture), "scores", **usual,
                     bold=bold, bars=bars)
 
@@ -920,6 +921,40 @@ def show_recalls(page: Page) -> None:
             f"{what}: {by}." for what, by in told.items() if by), kind="warning")
     page.show_table(table, "Sensitivity of each class in percent, mean over the row's trainings",
                     "recalls", row_kinds=row_kinds(page, table))
+
+# %% ../nbs/44_pages.ipynb #13fe63b5
+def calibrations(
+    page: Page,
+    predictions: list | None = None,  # None: the page's
+) -> tuple:  # network, row, each measure in percent with its interval; bins of all networks
+    "Confidence, accuracy and calibration error of each row, and what its diagram is made of."
+    lines, bins = [], []
+    for (network, row), group in by_row(
+            page.predictions if predictions is None else predictions).items():
+        lesions = page.data[group[0].dataset].table.images["lesion_id"].to_numpy()
+        found = calibration(group[0].targets, np.stack([p.probabilities for p in group]),
+                            lesions[group[0].positions], draws=page.profile.bootstrap_draws)
+        line = {"network": network, "row": row}
+        for name, value, low, high in found.itertuples(name=None):
+            line |= {name: value, f"{name}: interval": f"{low:.1f} to {high:.1f}"}
+        lines.append(line)
+        targets = np.concatenate([p.targets for p in group])
+        chances = np.concatenate([p.probabilities for p in group])
+        bins.append(reliability_table(targets, chances).assign(network=network, row=row))
+    return pd.DataFrame(lines), pd.concat(bins) if bins else pd.DataFrame()
+
+
+def reliability_figure(
+    network: str,  # label
+    bins: pd.DataFrame,  # of `calibrations`, of this network
+) -> dict:  # figure, alt, caption, name
+    "The reliability diagrams of one network."
+    of = f" of {network}" * bool(network)
+    return {"figure": figures.plot_reliability(bins), "caption": f"Reliability diagrams{of}: a dot "
+            "is a bin of predictions alike in confidence. Below the diagonal a network is surer "
+            "than it is right.", "name": f"reliability_{file_name(network)}".strip("_"),
+            "alt": f"Accuracy over confidence for each row{of}; the mean gap of each stands in the "
+                   "table as ECE."}
 
 # %% ../nbs/44_pages.ipynb #0c75ffdd
 def _pair(page, p, first, second):
