@@ -10,13 +10,19 @@ __all__ = ['app', 'data_app', 'Quiet', 'ProfileOption', 'DataRoot', 'Tables', 'F
 
 # %% ../nbs/49_cli.ipynb #dc868aaf
 import json
+import shlex
+import signal
+import sys
+import time
 import warnings
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from . import __version__
+from .core import stopped_by_signals
 
 # %% ../nbs/49_cli.ipynb #8f1ae1e6
 app = typer.Typer(
@@ -46,16 +52,32 @@ Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print results only, no progress and no warnings.")]
 
 
-class _Friendly(warnings.catch_warnings):
+_WHY = {signal.SIGINT: "interrupted", signal.SIGTERM: "ended by SIGTERM",
+        signal.SIGALRM: "the time is over (with --no-train, pages are made of what is there)"}
+
+
+def _tell_stop(number=signal.SIGINT):
+    "Say why it ended and what to type to go on; the exit status is that of a shell"
+    command = shlex.join(["patchlesion", *sys.argv[1:]])
+    typer.echo(f"patchlesion: {_WHY[number]}; what is finished stays, a training goes on from its "
+               f"last checkpoint.\nTo go on: {command}", err=True)
+    raise typer.Exit(0 if number == signal.SIGALRM else 128 + number)
+
+
+class _Friendly(ExitStack):
     "Errors that the user can mend become one sentence; quiet: warnings are not shown"
 
-    def __init__(self, quiet=False):
-        super().__init__(action="ignore" if quiet else None)
+    def __init__(self, quiet=False, seconds=0):
+        super().__init__()
+        self.enter_context(warnings.catch_warnings(action="ignore" if quiet else None))
+        self.enter_context(stopped_by_signals(seconds))
 
     def __exit__(self, kind, error, _):
         super().__exit__(kind, error, _)
         if error is None:
             return
+        if isinstance(error, KeyboardInterrupt):
+            _tell_stop(*error.args[:1])
         from patchlesion_nb.config import plain_words
         from patchlesion_nb.executors import RunsFailed
         from patchlesion_nb.report import NotebookFailed
@@ -99,25 +121,45 @@ def _tell_authors_split(table):
     typer.echo(f"authors' split: {told}; lesions on two sides: {shared}")
 
 # %% ../nbs/49_cli.ipynb #d69f5f00
-def _tell_images(folder):
-    "Read a folder, print its classes and what the authors' split says of it; the table"
-    from patchlesion_nb.metadata import class_counts, read_images
+def _tell_images(table, folder):
+    "Print the classes of a table and what the authors' split says of it"
+    from patchlesion_nb.metadata import class_counts
 
-    table = read_images(folder)
     typer.echo(f"{len(table)} images in {folder}, read as {table.name}")
     typer.echo(class_counts(table).to_string())
     _tell_authors_split(table)
-    return table
 
 # %% ../nbs/49_cli.ipynb #6b9daf46
 @data_app.command("check")
 def data_check(
     folder: Annotated[Path, typer.Argument(help="Folder with images and metadata, as downloaded.")],
+    csv: Annotated[
+        Path | None, typer.Option(help="Table of images of your own, with --columns.")] = None,
+    columns: Annotated[
+        str, typer.Option(help="Its columns: id,class[,lesion[,diagnosis type]].")] = "image,class",
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, with all rows.")] = False,
     quiet: Quiet = False,
 ):
-    "Read metadata and file names; say what is there, or what is wrong."
+    "Find everything that is wrong with a set of images; 1 if a study would refuse it."
+    from patchlesion_nb.doctor import examine
+    from patchlesion_nb.metadata import read_csv
+
     with _Friendly(quiet):
-        _tell_images(folder)
+        if not 2 <= len(named := columns.split(",")) <= 4:
+            raise ValueError(f"--columns {columns}: expected are two to four names, with commas")
+        read = (lambda: read_csv(csv, folder, *named)) if csv else None
+        table, findings = examine(folder, read, progress=not quiet)
+        errors = sum(one.severity == "error" for one in findings)
+        if as_json:
+            typer.echo(json.dumps([vars(one) for one in findings], indent=1))
+        else:
+            if table:
+                _tell_images(table, folder)
+            for one in findings:
+                typer.echo(str(one))
+            typer.echo(f"{errors} errors, {len(findings) - errors} warnings")
+        if errors:
+            raise typer.Exit(1)
 
 # %% ../nbs/49_cli.ipynb #6207d787
 @data_app.command("prepare")
@@ -132,13 +174,14 @@ def data_prepare(
     quiet: Quiet = False,
 ):
     "Check the images and decode them once, where the study will find them."
+    from patchlesion_nb.metadata import read_images
     from patchlesion_nb.store import build_store
     from patchlesion_nb.sources import store_folder
 
     with _Friendly(quiet):
         if (height is None) != (width is None):
             raise ValueError("give --height and --width together, or neither")
-        table = _tell_images(folder)
+        _tell_images(table := read_images(folder), folder)
         size = None if height is None else (height, width)
         store = build_store(table, store_folder(table, size), size, colour, threads, not quiet)
         typer.echo(f"{len(store)} images of {store.size[0]}x{store.size[1]} in {store.folder}")
@@ -247,7 +290,7 @@ def train_command(
             typer.echo(_history_text(folder) + "\n")
 
 # %% ../nbs/49_cli.ipynb #014f6dec
-def _train_all(profile, wanted, data_root, executor, progress):
+def _train_all(profile, wanted, data_root, executor, progress, deadline):
     "Make what is missing, both checkpoints scored; what failed, in words, or nothing"
     from patchlesion_nb.executors import RunsFailed, run_missing
     from patchlesion_nb.runs import RunStore
@@ -258,7 +301,7 @@ def _train_all(profile, wanted, data_root, executor, progress):
     if progress:
         typer.echo(format_plan(plan_study(profile, wanted, data, runs), lines=0))
     try:
-        run_missing(cells, data, runs, executor, progress)
+        run_missing(cells, data, runs, executor, progress, deadline)
     except RunsFailed as failed:
         return str(failed)
     return ""
@@ -290,6 +333,8 @@ def study_command(
     library: Annotated[bool, typer.Option(help="Render the library's notebooks, too.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Only say what would be done.")] = False,
     keep: Annotated[bool, typer.Option(help="Copy the numbers, to be committed.")] = False,
+    hours: Annotated[float | None, typer.Option(
+        min=0.001, help="Do what fits, and end in time; the same command goes on.")] = None,
     quiet: Quiet = False,
 ):
     "Train what is missing, render the pages, and print where they are."
@@ -298,13 +343,16 @@ def study_command(
     from patchlesion_nb.profiles import load_profile
     from patchlesion_nb.report import keep_pages, since_kept
 
-    with _Friendly(quiet):
+    seconds = hours * 3600 - min(30, hours * 720) if hours else 0
+    deadline = time.monotonic() + seconds if hours else None
+    with _Friendly(quiet, seconds):
         executor_named(executor)
         chosen = load_profile(profile)
         wanted = study_runs(chosen, only, networks, folds)
         if dry_run:
             return plan_command(profile, data_root, only, networks, folds, quiet=quiet)
-        failed = _train_all(chosen, wanted, data_root, executor, not quiet) if train else ""
+        how = (data_root, executor, not quiet, deadline)
+        failed = _train_all(chosen, wanted, *how) if train else ""
         part = dict(data_root=data_root, experiments=only, networks=networks, folds=folds)
         unrendered = _render_all(profile, part | dict(train=False), library, not quiet)
         if failed or unrendered:
@@ -591,6 +639,7 @@ def protocol_command(
 
     with _Friendly(quiet):
         typer.echo(f"The study's protocol: {write_protocol(profile, amend, data_root)}")
+
 
 
 # %% ../nbs/49_cli.ipynb #0ee63ef9

@@ -20,18 +20,22 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cache, partial
 from itertools import product
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 
 import pandas as pd
 from tqdm import tqdm
 
 from .config import EvaluationConfig, RunConfig, resolve_run
-from .core import DataError, available_cores, did_you_mean, study_root
-from .plan import StudyData, StudyRun, distinct_trainings, epoch_images, missing_runs
+from .core import (
+    DataError, available_cores, did_you_mean, end_with_parent, study_root)
+from .plan import (
+    StudyData, StudyRun, distinct_trainings, epoch_images, finished_runs, images_behind,
+    missing_runs, told_time, training_speed)
 from .runs import RunStore, initial_weights, note_identity
 from .store import check_store, open_store
 
@@ -145,7 +149,7 @@ def _work(cells, images):
     trained = epoch_images(run, images) * run.epochs * 3 * (run.crop_count + 1)
     return trained + validated + len(parts.test) * sum(c.evaluation.crop_count for c in cells)
 
-# %% ../nbs/34_executors.ipynb #6d5b9025
+# %% ../nbs/34_executors.ipynb #4933591e
 def _tasks(missing, data):
     "The trainings of some cells, the longest first: (cells, images, work)"
     shared = distinct_trainings(missing).values()
@@ -154,24 +158,47 @@ def _tasks(missing, data):
     return sorted(tasks, key=lambda task: -task[2])
 
 
+def _seconds_left(cells, images, runs, finished):
+    "What is left of a training and its evaluations at the speed measured; NaN without one"
+    config, tested = cells[0].run, len(images.round(cells[0].fold).test)
+    run = images.run_id(config)
+    left = 0 if runs.has_run(run) else (
+        config.epochs * epoch_images(config, images) - images_behind(run, runs))
+    evaluated = tested * sum(cell.evaluation.crop_count for cell in cells) / 3  # forward only
+    return (left * config.crop_count + evaluated) / training_speed(config, finished)[0]
+
+
+def _take(tasks, runs, deadline):
+    "Take the next training out of a list: the longest that fits"
+    if deadline is None:
+        return tasks.pop(0)
+    finished, rest = finished_runs(runs), deadline - time.monotonic()
+    seconds = [_seconds_left(cells, images, runs, finished) for cells, images, _ in tasks]
+    fits = [place for place, needed in enumerate(seconds) if needed <= rest]
+    unknown = [place for place, needed in enumerate(seconds) if needed != needed]
+    least = min(range(len(tasks)), key=seconds.__getitem__)
+    return tasks.pop(unknown[-1] if unknown else fits[0] if fits else least)
+
+# %% ../nbs/34_executors.ipynb #6d5b9025
 def run_serially(
     missing: Sequence[StudyRun],  # cells whose evaluation is not there
     data: Mapping[str, StudyData],  # by `run.dataset`: table, split and pixels
     runs: RunStore,  # where runs lie
     progress: bool = True,  # show bars, and a line a training
+    deadline: float | None = None,  # of `time.monotonic()`; None: no end
 ) -> list[tuple[StudyRun, Path]]:  # the failed ones, each with its log
     "One training after the other, the longest first"
     tasks, failed, done, start = _tasks(missing, data), [], 0, time.monotonic()
-    for number, (cells, images, work) in enumerate(tasks, start=1):
+    for number in range(1, (count := len(tasks)) + 1):
+        cells, images, work = _take(tasks, runs, deadline)
         log = _attempt(cells, images, runs, progress)
         failed += [(cells[0], log)] if log else []
         done += work
         if progress:
             state = "FAILED" if log else "done"
-            rest = sum(task[2] for task in tasks[number:])
-            left = (time.monotonic() - start) * rest / done
+            left = (time.monotonic() - start) * sum(task[2] for task in tasks) / done
             left = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
-            print(f"{number}/{len(tasks)} {_label(cells)}: {state}, {left} left", flush=True)
+            print(f"{number}/{count} {_label(cells)}: {state}, {left} left", flush=True)
     return failed
 
 # %% ../nbs/34_executors.ipynb #1f01aed2
@@ -207,15 +234,16 @@ _FAILED = 70  # exit code of a training that failed and left a log; EX_SOFTWARE 
 
 def _work_alone(cells, images, runs, environment):
     "What a worker process does; its exit code is `_FAILED` if the training failed"
-    def end_with_parent():
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
     os.environ.clear()
     os.environ.update(environment)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    end_with_parent()
     sys.exit(_FAILED if _attempt(cells, images, runs, progress=False) else 0)
+
+
+def _hide_interrupts():
+    "What this thread starts does not see Ctrl-C"
+    resource_tracker.ensure_running()  # as it starts, it undoes the next line
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
 def _exit_code(task, runs, started):
@@ -229,22 +257,28 @@ def _exit_code(task, runs, started):
     return process.exitcode
 
 # %% ../nbs/34_executors.ipynb #44811b0f
-def _in_processes(tasks, workers, runs, progress):
+def _in_processes(tasks, workers, runs, progress, deadline):
     "Failed cells with their logs, and the tasks whose process died"
-    failed, died, started = [], [], []
-    total = sum(work for *_, work in tasks)
+    failed, died, started, waiting, one = [], [], [], list(tasks), threading.Lock()
     options = dict(unit="crop", unit_scale=True, smoothing=0, disable=not progress)
-    with ThreadPoolExecutor(workers) as pool, tqdm(total=total, **options) as bar:
-        futures = {pool.submit(_exit_code, task, runs, started): task for task in tasks}
+
+    def make_next():
+        with one:
+            task = _take(waiting, runs, deadline)
+        return task, _exit_code(task, runs, started)
+
+    with (ThreadPoolExecutor(workers, initializer=_hide_interrupts) as pool,
+          tqdm(total=sum(work for *_, work in tasks), **options) as bar):
+        futures = [pool.submit(make_next) for _ in tasks]
         try:
             for number, future in enumerate(as_completed(futures), start=1):
-                cells, images, work = task = futures[future]
+                (cells, images, work), code = future.result()
                 bar.set_description(f"{number} of {len(tasks)} trainings", refresh=False)
                 bar.update(work)
-                if future.result() == _FAILED:
+                if code == _FAILED:
                     failed.append((cells[0], _log_path(cells, images, runs)))
-                elif future.result():
-                    died.append(task)
+                elif code:
+                    died.append((cells, images, work))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             while not all(future.done() for future in futures):
@@ -260,14 +294,16 @@ def run_side_by_side(
     data: Mapping[str, StudyData],  # by `run.dataset`: table, split and pixels
     runs: RunStore,  # where runs lie
     progress: bool = True,  # show a bar over all of it
+    deadline: float | None = None,  # of `time.monotonic()`; None: no end
 ) -> list[tuple[StudyRun, Path]]:  # the failed ones, each with its log
     "As many trainings at a time as the processors allow, the longest first"
     from patchlesion_nb.numerics import memory_advice
 
     if not missing:
         return []
-    failed, lost = _in_processes(_tasks(missing, data), _worker_count(missing), runs, progress)
-    again, died = _in_processes(lost, 1, runs, False)
+    workers = _worker_count(missing)
+    failed, lost = _in_processes(_tasks(missing, data), workers, runs, progress, deadline)
+    again, died = _in_processes(lost, 1, runs, False, deadline)
     for cells, images, _ in died:
         text = "The process died twice: killed, or out of memory. " + memory_advice(cells[0].run)
         again.append((cells[0], _write_log(cells, images, runs, text + "\n")))
@@ -286,12 +322,36 @@ def executor_named(
     return EXECUTORS[name]
 
 # %% ../nbs/34_executors.ipynb #2192681b
+@contextmanager
+def _told_left(wanted, data, runs):
+    "Print how many trainings are left, before they are made, and when that is interrupted"
+    count = len(distinct_trainings(wanted))
+
+    def tell():
+        tasks, finished = _tasks(missing_runs(wanted, data, runs), data), finished_runs(runs)
+        begun = sum(images_behind(images.run_id(cells[0].run), runs) > 0
+                    for cells, images, _ in tasks)
+        seconds = sum(_seconds_left(cells, images, runs, finished) for cells, images, _ in tasks)
+        needed = f"; about {told_time(seconds / 3600)} one by one" if seconds == seconds else ""
+        goes_on = f" ({begun} from a checkpoint)" if begun else ""
+        print(f"{count - len(tasks)} of {count} trainings are there, {len(tasks)} are left"
+              f"{goes_on}{needed}", flush=True)
+
+    tell()
+    try:
+        yield
+    except KeyboardInterrupt:
+        tell()
+        raise
+
+# %% ../nbs/34_executors.ipynb #0deb88c0
 def run_missing(
     wanted: Sequence[StudyRun],  # cells of the grid
     data: Mapping[str, StudyData],  # by `run.dataset`: table, split and pixels
     runs: RunStore,  # where runs lie
     executor: str = "serial",  # who runs what is missing
     progress: bool = True,  # show bars, and a line a training
+    deadline: float | None = None,  # of `time.monotonic()`, when `Stopped` will come; None: never
 ) -> int:  # cells that were missing
     "Make what is missing of a study; raise `RunsFailed` at the end if something failed"
     from patchlesion_nb.models import pretrained_config
@@ -303,7 +363,8 @@ def run_missing(
     missing = missing_runs(wanted, data, runs)
     for name in dict.fromkeys(cell.run.network for cell in missing):
         pretrained_config(name)
-    failed = execute(missing, data, runs, progress)
+    with _told_left(wanted, data, runs) if missing and progress else nullcontext():
+        failed = execute(missing, data, runs, progress, deadline)
     if failed:
         last = (log.read_text("utf-8").strip().splitlines()[-1] for _, log in failed)
         named = "\n".join(f"- {_label([run])}: see {log}: {why}"

@@ -25,10 +25,11 @@ from fractions import Fraction
 from functools import cached_property
 from itertools import chain
 from pathlib import Path, PureWindowsPath
+from shlex import quote
 
 import pandas as pd
 
-from .core import DataError, did_you_mean, existing_path, some
+from .core import DataError, did_you_mean, existing_path, gathered, refuse, some
 
 # %% ../nbs/01_metadata.ipynb #c15dc738
 HAM_CLASSES = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
@@ -81,15 +82,15 @@ def _list_zip(archive, parts=1, below=""):
     except (zipfile.BadZipFile, OSError) as error:
         with suppress(OSError), open(archive, "rb") as opened:
             error = impostor(opened.read(512)) or error
-        raise DataError(f"{archive} cannot be read as a zip ({error}): download it again.")
+        return refuse(f"{archive} cannot be read as a zip ({error}): download it again.", archive)
     for member in members:
         name = member.filename
         path = PureWindowsPath(name)
         if path.drive or path.root or ".." in path.parts:
-            raise DataError(f"{archive}: member '{name}' would be written outside the folder it is "
-                            "unpacked in. A download of this data set has no such member: delete "
-                            "the zip and download it again.")
-        if is_image(name):
+            refuse(f"{archive}: member '{name}' would be written outside the folder it is "
+                   "unpacked in. A download of this data set has no such member: delete the zip "
+                   "and download it again.", archive)
+        elif is_image(name):
             yield path_id(f"{below}/{name}", parts), archive, name, member.CRC
 
 # %% ../nbs/01_metadata.ipynb #b43c4017
@@ -120,13 +121,12 @@ def _refuse_two_images(found):
     plain = twins.archive == ""
     twins.loc[plain, "crc"] = [zlib.crc32(Path(path).read_bytes()) for path in twins.path[plain]]
     contents = twins.groupby("image_id")["crc"].nunique()
-    if len(differing := contents.index[contents > 1]):
-        twins = twins[twins.image_id == differing[0]]
-        places = [f"{row.archive or 'file'}: {row.path}" for row in twins.itertuples()]
-        raise DataError(
-            f"image '{differing[0]}' was found {len(places)} times with different "
-            f"contents: {some(places)}. If all are images of the set, name them in the metadata "
-            "by their paths below the folder; else keep the one that is.")
+    for name in contents.index[contents > 1]:
+        rows = twins[twins.image_id == name].itertuples()
+        places = [f"{row.archive or 'file'}: {row.path}" for row in rows]
+        refuse(f"image '{name}' was found {len(places)} times with different contents: "
+               f"{some(places)}. If all are images of the set, name them in the metadata by their "
+               "paths below the folder; else keep the one that is.", images=[name])
 
 # %% ../nbs/01_metadata.ipynb #3a54eb7c
 def find_images(
@@ -202,15 +202,12 @@ def _check_table(table):
 
 
 def _refuse_unknown(rows, column, known, source):
-    unknown = ~rows[column].isin(known)
-    if unknown.any():
-        wrong = rows[unknown]
-        image, value = wrong.image_id.iloc[0], wrong[column].iloc[0]
-        what = "class" if column == "class_name" else column.replace("_", " ")
-        raise DataError(f"{source}: unknown {what} '{value}' of image '{image}' "
-                        f"({len(wrong)} rows are so); "
-                        f"{did_you_mean(value, [n for n in known if n])}. "
-                        "Correct the file.")
+    what = "class" if column == "class_name" else column.replace("_", " ")
+    unknown = rows[~rows[column].isin(known)]
+    for value, wrong in unknown.groupby(column, sort=False, dropna=False):
+        refuse(f"{source}: unknown {what} '{value}' of image '{wrong.image_id.iloc[0]}' "
+               f"({len(wrong)} rows are so); {did_you_mean(value, [n for n in known if n])}. "
+               "Correct the file.", source, wrong.index, wrong.image_id)
 
 # %% ../nbs/01_metadata.ipynb #2bc3bca6
 def class_counts(
@@ -244,42 +241,48 @@ def read_rows(path, columns):
     rows = rows[(texts.str.strip() != "").to_numpy()]
     rows = rows.apply(lambda column: (column if "".join(column).isascii() else
                                       column.str.normalize("NFC")).str.strip())
-    for name in columns:
-        if name not in rows.columns:
-            raise DataError(f"{path} has no column '{name}'; {did_you_mean(name, rows.columns)}. "
-                            f"Expected are the columns {', '.join(columns)}.")
+    if missing := [name for name in columns if name not in rows.columns]:
+        nearest = ", and ".join(f"no column '{name}'; {did_you_mean(name, rows.columns)}"
+                                for name in missing)
+        raise DataError(f"{path} has {nearest}. Expected are the columns {', '.join(columns)}.")
     if rows.empty:
         raise DataError(f"{path} has a header but no rows: download it again.")
     return rows
 
 # %% ../nbs/01_metadata.ipynb #b75cdf73
+def _without(path, lines):
+    "A command that deletes lines of a file, and keeps the file as it was beside it"
+    return f"sed -i.bak '{';'.join(f'{line}d' for line in sorted(lines))}' {quote(str(path))}"
+
+
 def _refuse_duplicates(rows, path):
+    "The rows with an id, the first of each"
     if len(empty := rows.index[rows.image_id == ""]):
-        raise DataError(f"{path}: no image id in line {some(empty)}: fill it in, or delete the "
-                        "line.")
-    twice = rows[rows.duplicated("image_id", keep=False)]
-    if len(twice):
-        name = twice.image_id.iloc[0]
-        lines = some(twice.index[twice.image_id == name])
-        raise DataError(f"{path}: image '{name}' stands in lines {lines} "
-                        f"({twice.image_id.nunique()} ids stand more than once); expected is one "
-                        "row an image: delete the others.")
+        refuse(f"{path}: no image id in line {some(empty)}: fill it in, or delete the line.", path,
+               empty, mend=_without(path, empty))
+    rows = rows[rows.image_id != ""]
+    twice = rows[rows.duplicated("image_id", keep=False)].groupby("image_id", sort=False)
+    for name, alike in twice:
+        refuse(f"{path}: image '{name}' stands in lines {some(alike.index)} ({len(twice)} ids "
+               "stand more than once); expected is one row an image: delete the others.", path,
+               alike.index, [name], _without(path, alike.index[1:]))
+    return rows.drop_duplicates("image_id")
 
 
 def _refuse_one_sided(rows, found, path, places):
     if sorted(rows.image_id) == list(found.image_id):
         return
     rowless = sorted(found.image_id[~found.image_id.isin(rows.image_id)])
-    imageless = sorted(rows.image_id[~rows.image_id.isin(found.image_id)])
-    if imageless:
-        raise DataError(f"{path}: {len(imageless)} of {len(rows)} rows have no image: "
-                        f"{some(imageless)}. Looked in {some(places)} for files that end in "
-                        f"{', '.join(IMAGE_SUFFIXES)}: complete the download there, or delete "
-                        "these rows.")
+    imageless = rows[~rows.image_id.isin(found.image_id)].sort_values("image_id")
+    if len(imageless):
+        refuse(f"{path}: {len(imageless)} of {len(rows)} rows have no image: "
+               f"{some(imageless.image_id)}. Looked in {some(places)} for files that end in "
+               f"{', '.join(IMAGE_SUFFIXES)}: complete the download there, or delete these rows.",
+               path, imageless.index, imageless.image_id, _without(path, imageless.index))
     if rowless:
-        raise DataError(f"{len(rowless)} of {len(found)} images have no row in {path}: "
-                        f"{some(rowless)}. Found in {some(places)}: add the rows, or move these "
-                        "images away.")
+        refuse(f"{len(rowless)} of {len(found)} images have no row in {path}: {some(rowless)}. "
+               f"Found in {some(places)}: add the rows, or move these images away.", path,
+               images=rowless)
 
 # %% ../nbs/01_metadata.ipynb #04143f00
 def _make_table(rows, path, places, classes, name):
@@ -289,21 +292,24 @@ def _make_table(rows, path, places, classes, name):
         if rows.image_id.is_unique:
             break
     parts = fewest
-    _refuse_duplicates(rows, path)
+    rows = _refuse_duplicates(rows, path)
     _refuse_unknown(rows, "class_name", classes, path)
     _refuse_unknown(rows, "diagnosis_type", ("", *DIAGNOSIS_TYPES), path)
     if not places:
         return _join_images(rows, rows[["image_id"]].assign(archive="", path=""), classes, name)
     while parts <= names.str.count(r"[/\\]").max():  # other images may bear the same names
-        with suppress(DataError):
+        with suppress(DataError), gathered(None):
             found = find_images(*places, parts=parts)
             break
         parts += 1
     else:
         found = find_images(*places, parts=parts)
     if parts > fewest:
-        rows = rows.assign(image_id=names.map(lambda path: path_id(path, parts)))
+        rows = rows.assign(image_id=names[rows.index].map(lambda path: path_id(path, parts)))
     _refuse_one_sided(rows, found, path, places)
+    known = rows.diagnosis_type.isin(DIAGNOSIS_TYPES)
+    classes = (*classes, *rows.class_name[~rows.class_name.isin(classes)].unique())
+    rows = rows.assign(diagnosis_type=rows.diagnosis_type.where(known, ""))
     return _join_images(rows, found, classes, name)
 
 # %% ../nbs/01_metadata.ipynb #69ce17f3
@@ -345,9 +351,9 @@ def _with_subgroups(rows, path):
         years = pd.to_numeric(known["age"], errors="coerce")
         wrong = rows[(known["age"] != "") & ~years.between(0, 120)]
         if len(wrong):
-            raise DataError(f"{path}: age '{wrong['age'].iloc[0]}' of image "
-                            f"'{wrong.image_id.iloc[0]}' ({len(wrong)} rows are so): expected "
-                            "years from 0 to 120, or an empty field.")
+            refuse(f"{path}: age '{wrong['age'].iloc[0]}' of image '{wrong.image_id.iloc[0]}' "
+                   f"({len(wrong)} rows are so): expected years from 0 to 120, or an empty field.",
+                   path, wrong.index, wrong.image_id)
         known["age"] = years
     return rows.assign(**known)
 
@@ -389,7 +395,8 @@ def _require_file(folder, name, advice):
         return path
     if archive := _zip_with(existing_path(folder), name):
         raise DataError(f"{archive} holds {name}: unpack that zip into {folder} (the zips of "
-                        "images in it may stay packed).")
+                        "images in it may stay packed).", archive,
+                        mend=f"unzip {quote(str(archive))} -d {quote(str(folder))}")
     raise DataError(f"{folder} has no file {name} (or .tab, .tsv, .txt), in it or one folder "
                     f"below: {advice}")
 
@@ -428,23 +435,24 @@ def _one_hot_class(rows, path, classes=HAM_CLASSES):
     flags = rows[list(classes)].apply(pd.to_numeric, errors="coerce")
     wrong = ~(flags.isin([0, 1]).all(axis=1) & (flags.sum(axis=1) == 1))
     if wrong.any():
-        raise DataError(f"{path}: image '{rows.image_id[wrong].iloc[0]}' ({wrong.sum()} rows are "
-                        "so) has not exactly one 1, and else 0, in its class columns: correct it.")
-    return flags.idxmax(axis=1)
+        refuse(f"{path}: image '{rows.image_id[wrong].iloc[0]}' ({wrong.sum()} rows are so) has "
+               "not exactly one 1, and else 0, in its class columns: correct it.", path,
+               rows.index[wrong], rows.image_id[wrong])
+    return flags.fillna(0).idxmax(axis=1)
 
 # %% ../nbs/01_metadata.ipynb #0772cc5b
 def _refuse_different_ids(labels, lesions, labels_path, lesions_path):
     if differing := sorted(set(labels.image_id) ^ set(lesions.image_id)):
-        raise DataError(f"{len(differing)} images stand in one of {labels_path.name} and "
-                        f"{lesions_path.name} only: {some(differing)}. Download both again.")
+        refuse(f"{len(differing)} images stand in one of {labels_path.name} and "
+               f"{lesions_path.name} only: {some(differing)}. Download both again.",
+               images=differing)
 
 
 def _read_isic_file(folder, name, columns):
     path = _require_file(folder, name, _ISIC_ADVICE)
     rows = read_rows(path, ["image", *columns]).rename(columns={"image": "image_id"})
     rows["image_id"] = rows.image_id.map(path_id)
-    _refuse_duplicates(rows, path)
-    return path, rows
+    return path, _refuse_duplicates(rows, path)
 
 
 def read_isic2018(
@@ -547,10 +555,11 @@ def _list_parts(meta, count):
         values = read_rows(path, ["indexes"])["indexes"]
         numbers = pd.to_numeric(values, errors="coerce")
         if len(wrong := values[~numbers.isin(range(count))]):
-            raise DataError(f"{path}: index '{wrong.iloc[0]}' in line {wrong.index[0]} is no row "
-                            f"of meta.csv, whose rows are 0 to {count - 1} ({len(wrong)} indexes "
-                            "are so): download both files again.")
-        lists.append(pd.DataFrame({"row": numbers.astype(int), "part": part}))
+            refuse(f"{path}: index '{wrong.iloc[0]}' in line {wrong.index[0]} is no row of "
+                   f"meta.csv, whose rows are 0 to {count - 1} ({len(wrong)} indexes are so): "
+                   "download both files again.", path, wrong.index)
+        numbers = numbers.drop(wrong.index).astype(int)
+        lists.append(pd.DataFrame({"row": numbers, "part": part}))
     return pd.concat(lists, ignore_index=True)
 
 # %% ../nbs/01_metadata.ipynb #7f754447
@@ -562,21 +571,19 @@ def derm7pt_rows(folder):
     rows["class_name"] = rows["diagnosis"].map(spc_class)
     rows["lesion_id"] = rows["case_num"] if "case_num" in rows else ""
     rows["diagnosis_type"] = ""
-    _refuse_duplicates(rows, path)
-    rows = rows.reset_index(drop=True)
-    lists = _list_parts(path.parent, len(rows))
-    twice = lists[lists.duplicated("row", keep=False)]
-    if len(twice):
-        row = twice["row"].iloc[0]
-        files = [f"{part}_indexes.csv" for part in twice["part"][twice["row"] == row]]
-        raise DataError(f"{path.parent}: index {row} (image '{rows.image_id[row]}') stands in "
-                        f"{' and '.join(files)} ({twice['row'].nunique()} indexes stand more than "
-                        "once): keep one, or download the lists again.")
-    rows["part"] = lists.set_index("row")["part"].reindex(rows.index)
+    lists, ids = _list_parts(path.parent, len(rows)), rows.image_id.tolist()
+    twice = lists[lists.duplicated("row", keep=False)].groupby("row", sort=False)["part"]
+    for row, parts in twice:
+        files = " and ".join(f"{part}_indexes.csv" for part in parts)
+        refuse(f"{path.parent}: index {row} (image '{ids[row]}') stands in {files} ({len(twice)} "
+               "indexes stand more than once): keep one, or download the lists again.",
+               path.parent, images=[ids[row]])
+    part = lists.drop_duplicates("row").set_index("row")["part"]
+    rows["part"] = part.reindex(range(len(rows))).to_numpy()
     if len(absent := rows.image_id[rows["part"].isna()]):
-        raise DataError(f"{path.parent}: {len(absent)} of {len(rows)} rows of meta.csv stand in no "
-                        f"index list: {some(absent)}. Download the lists again.")
-    return path, rows
+        refuse(f"{path.parent}: {len(absent)} of {len(rows)} rows of meta.csv stand in no index "
+               f"list: {some(absent)}. Download the lists again.", path, absent.index, absent)
+    return path, _refuse_duplicates(rows, path)
 
 # %% ../nbs/01_metadata.ipynb #5ac0a6e5
 def read_derm7pt(
@@ -593,9 +600,10 @@ def read_derm7pt(
     lowered = {name.lower(): file for name, file in there.items()}
     places = rows["derm"].map(lambda name: there.get(name) or lowered.get(name.lower()))
     if len(absent := rows["derm"][places.isna()]):
-        raise DataError(f"{path}: {len(absent)} of {len(rows)} rows have no image: {some(absent)}."
-                        f" Looked in {folder}: complete the download there.")
-    found = pd.DataFrame({"image_id": rows.image_id, "archive": "", "path": places})
+        refuse(f"{path}: {len(absent)} of {len(rows)} rows have no image: {some(absent)}."
+               f" Looked in {folder}: complete the download there.", path, absent.index,
+               rows.image_id[absent.index])
+    found = pd.DataFrame({"image_id": rows.image_id, "archive": "", "path": places}).dropna()
     if len(dropped):
         words = [f"{diagnosis or 'no diagnosis'} {count}" for diagnosis, count in dropped.items()]
         print(f"derm7pt: {dropped.sum()} of {len(rows) + dropped.sum()} cases are left out, their "
@@ -618,7 +626,7 @@ _ARCHIVE_LEVELS = ("diagnosis", *(f"diagnosis_{level}" for level in range(1, 6))
 def _archive_rows(csv):
     "The rows of an export, each with its class of the seven, or an empty one"
     rows = read_rows(csv, ["isic_id"]).rename(columns={"isic_id": "image_id"})
-    _refuse_duplicates(rows, csv)
+    rows = _refuse_duplicates(rows, csv)
     levels = [name for name in _ARCHIVE_LEVELS if name in rows.columns]
     if not levels:
         raise DataError(f"{csv} has no column of {', '.join(_ARCHIVE_LEVELS)}: export the metadata "
@@ -672,8 +680,8 @@ def _ordered_classes(labels, path):
     for name in names:
         other = alike.setdefault(numbers.get(name, name.casefold()), name)
         if other != name:
-            raise DataError(f"{path}: '{other}' and '{name}' are two classes, and seem to be one: "
-                            "write them alike, or name the classes.")
+            refuse(f"{path}: '{other}' and '{name}' are two classes, and seem to be one: "
+                   "write them alike, or name the classes.", path)
     return tuple(sorted(names, key=lambda name: (name not in numbers, numbers.get(name, 0))))
 
 # %% ../nbs/01_metadata.ipynb #608d4254
@@ -696,10 +704,9 @@ def read_csv(
     columns = {new: read[old] if old else "" for new, old in named.items()}
     rows = pd.DataFrame(columns, index=read.index)
     rows["class_name"] = _class_names(rows.class_name)
-    if "" in set(rows.class_name):
-        first = rows.image_id[rows.class_name == ""].iloc[0]
-        raise DataError(f"{path}: image '{first}' has no class in column '{class_column}': fill it "
-                        "in, or delete the row.")
+    if len(unlabelled := rows.image_id[rows.class_name == ""]):
+        refuse(f"{path}: image '{unlabelled.iloc[0]}' has no class in column '{class_column}': "
+               "fill it in, or delete the row.", path, unlabelled.index, unlabelled)
     _refuse_unknown(rows, "diagnosis_type", ("", *levels), path)
     rows["diagnosis_type"] = rows.diagnosis_type.replace(dict(zip(levels, DIAGNOSIS_TYPES)))
     classes = (tuple(_class_names(pd.Series(map(str, classes)))) if classes

@@ -5,11 +5,14 @@
 # %% auto #0
 __all__ = ['MAY_BE_ONE', 'WITH_CROPS', 'experiment_rows', 'sources', 'StudyRun', 'study_runs', 'at_checkpoint',
            'distinct_trainings', 'StudyData', 'keep_images', 'kept_images', 'study_data', 'study_data_if_there',
-           'found_evaluation', 'missing_runs', 'epoch_images', 'Plan', 'plan_study', 'format_plan']
+           'found_evaluation', 'missing_runs', 'epoch_images', 'finished_runs', 'training_speed', 'images_behind',
+           'Plan', 'plan_study', 'told_time', 'format_plan']
 
 # %% ../nbs/33_plan.ipynb #55dd0fd6
+import json
 from collections import ChainMap, Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -484,19 +487,46 @@ _SPEED_FIELDS = ("network", "crop_size", "device", "threads", "precision")
 
 def _alike(config, finished, fields):
     "Finished runs that agree with a configuration in some fields"
-    if finished is None:
+    if "speed" not in finished:
         return pd.DataFrame({"speed": [], "bytes": []})
     agrees = [finished[name] == getattr(config, name) for name in fields]
     return finished[np.logical_and.reduce(agrees)]
 
 
-def _speed(config, finished, stated):
-    "Crops a second to expect, and where the figure is from"
+def finished_runs(
+    store: RunStore,
+) -> pd.DataFrame:  # `list_runs` and, if any has measured it, `speed`: crops a second in training
+    "All whole runs of a store, and how fast they were"
+    known = store.list_runs()
+    if "environment.images_per_second" not in known:
+        return known
+    return known.assign(speed=known["environment.images_per_second"] * known["crop_count"])
+
+
+def training_speed(
+    config: RunConfig,  # resolved
+    finished: pd.DataFrame,  # of `finished_runs`
+    stated: float | None = None,  # crops a second to assume where none was measured
+) -> tuple[float, str]:  # crops a second, NaN if unknown; "measured", "stated" or "unknown"
+    "The speed to expect of a training, and where the figure is from"
     for fields in ((*_SPEED_FIELDS, "strategy", "crop_count"), _SPEED_FIELDS):
         alike = _alike(config, finished, fields)
         if len(alike):
             return alike["speed"].median(), "measured"
     return (stated, "stated") if stated else (np.nan, "unknown")
+
+# %% ../nbs/33_plan.ipynb #4dd9e5dc
+def images_behind(
+    run: str,  # id of a training
+    store: RunStore,
+) -> int:  # 0 if it has not begun
+    "Images that a begun training has shown already"
+    from safetensors import SafetensorError, safe_open
+
+    checkpoint = store.partial_folder(store.run_folder(run)) / "checkpoint.safetensors"
+    with suppress(FileNotFoundError, SafetensorError), safe_open(checkpoint, "numpy") as file:
+        return json.loads(file.metadata()["state"])["images_in_all"]
+    return 0
 
 # %% ../nbs/33_plan.ipynb #6744f967
 @dataclass(frozen=True, eq=False)
@@ -543,7 +573,8 @@ def _plan_row(cells, data, store, sizes, finished, stated):
     config, images = first.run, data.get(first.run.dataset)
     there = row["state"] == "there"
     shown = 0 if there else config.epochs * _shown(config, sizes[config.dataset], images)
-    speed, source = _speed(config, finished, stated)
+    shown -= images_behind(row["run"], store) if row["state"] == "begun" else 0
+    speed, source = training_speed(config, finished, stated)
     size = 0 if there else _alike(config, finished, ("network",))["bytes"].median()
     crops = shown * config.crop_count
     return row | {"images": shown, "crops": crops, "hours": crops / speed / 3600,
@@ -612,9 +643,7 @@ def plan_study(
 ) -> Plan:
     "What is there, what is missing, and what that will cost"
     store, data = store or RunStore(), data or {}
-    sizes, known = _all_sizes(profile, runs, data), store.list_runs()
-    finished = (known.assign(speed=known["environment.images_per_second"] * known["crop_count"])
-                if "environment.images_per_second" in known else None)
+    sizes, finished = _all_sizes(profile, runs, data), finished_runs(store)
     trainings = [(cells, _plan_row(cells, data, store, sizes, finished, crops_per_second))
                  for cells in distinct_trainings(runs).values()]
     experiments = tuple(dict.fromkeys(cell.table for cell in runs))
@@ -624,7 +653,7 @@ def plan_study(
         for cell in runs})
     asked = {kind: alone[kind] for kind in _KINDS if kind in alone}
     return Plan(profile.name, experiments, asked, rows, _pixel_bytes(profile, sizes),
-                tuple(_notes(trainings, data, store, known)))
+                tuple(_notes(trainings, data, store, finished)))
 
 # %% ../nbs/33_plan.ipynb #59a3a22e
 def _in_units(value, units):
@@ -633,7 +662,13 @@ def _in_units(value, units):
     return f"{value / size:,.1f} {name}"
 
 
-_TIMES = (("hours", 1.0), ("minutes", 1 / 60), ("seconds", 1 / 3600))
+def told_time(
+    hours: float,  # from 0
+) -> str:  # such as "2.5 hours", "12.0 minutes"
+    "A duration in the largest unit that leaves it at least 1"
+    return _in_units(hours, (("hours", 1.0), ("minutes", 1 / 60), ("seconds", 1 / 3600)))
+
+
 _SIZES = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 
 
@@ -685,7 +720,7 @@ def format_plan(
         "evaluations missing": f"{trainings['evaluations'].sum()}",
         "images to show": _total(trainings["images"]),
         "crops to compute": _total(trainings["crops"]),
-        "time": _total(trainings["hours"], lambda hours: _in_units(hours, _TIMES)),
+        "time": _total(trainings["hours"], told_time),
         "disk for runs": _total(trainings["bytes"], lambda size: _in_units(size, _SIZES)),
         "disk for pixels": _total(pd.Series([plan.pixel_bytes]), lambda b: _in_units(b, _SIZES)),
     }
