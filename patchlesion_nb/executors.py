@@ -95,7 +95,7 @@ class RunsFailed(RuntimeError):
 
 # %% ../nbs/34_executors.ipynb #8f8f634c
 def _log_path(cells, images, runs):
-    "Where the log of a failure stands: beside the run's partial folder"
+    "Where the log of a failure is: beside the run's partial folder"
     run = images.run_id(cells[0].run)
     return runs.partial_folder(runs.run_folder(run)).with_suffix(".log")
 
@@ -147,20 +147,22 @@ def _work(cells, images):
 
 # %% ../nbs/34_executors.ipynb #6d5b9025
 def _tasks(missing, data):
-    "The trainings of some cells, the longest first: (cells, images, work)"
+    "The trainings of some cells, the first table's first, then the longest: (cells, images, work)"
     shared = distinct_trainings(missing).values()
     tasks = [(cells, data[cells[0].run.dataset]) for cells in shared]
     tasks = [(cells, images, _work(cells, images)) for cells, images in tasks]
-    return sorted(tasks, key=lambda task: -task[2])
+    return sorted(tasks, key=lambda task: (
+        all(cell.table != missing[0].table for cell in task[0]), -task[2]))
 
 
 def run_serially(
     missing: Sequence[StudyRun],  # cells whose evaluation is not there
     data: Mapping[str, StudyData],  # by `run.dataset`: table, split and pixels
     runs: RunStore,  # where runs lie
-    progress: bool = True,  # show bars, and a line a training
+    progress: bool = True,  # show bars, and a line per training
+    after: Callable = lambda: None,  # called after each training
 ) -> list[tuple[StudyRun, Path]]:  # the failed ones, each with its log
-    "One training after the other, the longest first"
+    "One training after the other, the first table's first, then the longest"
     tasks, failed, done, start = _tasks(missing, data), [], 0, time.monotonic()
     for number, (cells, images, work) in enumerate(tasks, start=1):
         log = _attempt(cells, images, runs, progress)
@@ -172,6 +174,7 @@ def run_serially(
             left = (time.monotonic() - start) * rest / done
             left = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
             print(f"{number}/{len(tasks)} {_label(cells)}: {state}, {left} left", flush=True)
+        after()
     return failed
 
 # %% ../nbs/34_executors.ipynb #1f01aed2
@@ -229,7 +232,7 @@ def _exit_code(task, runs, started):
     return process.exitcode
 
 # %% ../nbs/34_executors.ipynb #44811b0f
-def _in_processes(tasks, workers, runs, progress):
+def _in_processes(tasks, workers, runs, progress, after):
     "Failed cells with their logs, and the tasks whose process died"
     failed, died, started = [], [], []
     total = sum(work for *_, work in tasks)
@@ -245,6 +248,7 @@ def _in_processes(tasks, workers, runs, progress):
                     failed.append((cells[0], _log_path(cells, images, runs)))
                 elif future.result():
                     died.append(task)
+                after()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             while not all(future.done() for future in futures):
@@ -260,14 +264,16 @@ def run_side_by_side(
     data: Mapping[str, StudyData],  # by `run.dataset`: table, split and pixels
     runs: RunStore,  # where runs lie
     progress: bool = True,  # show a bar over all of it
+    after: Callable = lambda: None,  # called after each training
 ) -> list[tuple[StudyRun, Path]]:  # the failed ones, each with its log
-    "As many trainings at a time as the processors allow, the longest first"
+    "As many trainings at a time as the processors allow, in the order of `run_serially`"
     from patchlesion_nb.numerics import memory_advice
 
     if not missing:
         return []
-    failed, lost = _in_processes(_tasks(missing, data), _worker_count(missing), runs, progress)
-    again, died = _in_processes(lost, 1, runs, False)
+    tasks = _tasks(missing, data)
+    failed, lost = _in_processes(tasks, _worker_count(missing), runs, progress, after)
+    again, died = _in_processes(lost, 1, runs, False, after)
     for cells, images, _ in died:
         text = "The process died twice: killed, or out of memory. " + memory_advice(cells[0].run)
         again.append((cells[0], _write_log(cells, images, runs, text + "\n")))
@@ -291,7 +297,8 @@ def run_missing(
     data: Mapping[str, StudyData],  # by `run.dataset`: table, split and pixels
     runs: RunStore,  # where runs lie
     executor: str = "serial",  # who runs what is missing
-    progress: bool = True,  # show bars, and a line a training
+    progress: bool = True,  # show bars, and a line per training
+    after: Callable = lambda: None,  # called after each training
 ) -> int:  # cells that were missing
     "Make what is missing of a study; raise `RunsFailed` at the end if something failed"
     from patchlesion_nb.models import pretrained_config
@@ -303,7 +310,7 @@ def run_missing(
     missing = missing_runs(wanted, data, runs)
     for name in dict.fromkeys(cell.run.network for cell in missing):
         pretrained_config(name)
-    failed = execute(missing, data, runs, progress)
+    failed = execute(missing, data, runs, progress, after)
     if failed:
         last = (log.read_text("utf-8").strip().splitlines()[-1] for _, log in failed)
         named = "\n".join(f"- {_label([run])}: see {log}: {why}"
