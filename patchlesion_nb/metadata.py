@@ -605,7 +605,7 @@ def read_csv(
     classes: tuple | None = None, # class names in the order of their numbers; None: as found
     name: str | None = None, # name of the data set; None: the file's name
 ) -> ImageTable: # the images of the set
-    "Any set of images with one row an image."
+    "Any set of images with one row per image."
     path = existing_path(csv)
     named = {"image_id": id_column, "class_name": class_column, "lesion_id": lesion_column,
              "diagnosis_type": diagnosis_type_column}
