@@ -795,7 +795,7 @@ def contrast_sentence(
     table: pd.DataFrame,  # of `results.comparisons`
     baseline: str | dict,  # as for `show_differences`
 ) -> str:  # one or two sentences
-    "Which differences from a baseline are decided; if none is, the largest."
+    "Which differences from a baseline are decided, gains first; if none is, the largest."
     base = baseline if isinstance(baseline, str) else "its baseline"
     if table.empty:
         return f"No row can be compared with {base} yet."
@@ -807,16 +807,19 @@ def contrast_sentence(
         names = table["network"] + " " + names
     told = pd.Series([f"{name} {difference:+.1f} points ({low:+.1f} to {high:+.1f})" for
                       name, difference, low, high in zip(names, table["difference"], *ends)])
-    order = table["difference"].abs().reset_index(drop=True).sort_values(ascending=False).index
-    sure = [told[place] for place in order if table["decided"].iloc[place]]
+    gains, decided = table["difference"].reset_index(drop=True), table["decided"].to_numpy()
+    order = gains.sort_values(ascending=False, kind="stable").index
+    sure = [told[place] for place in order if decided[place]]
     count = f"{len(sure) or 'None'} of {len(table)} differences from {base}"
     why = "" if known.any() else " How far trainings of one row differ is not known."
     if len(table) == 1:
         return f"The difference from {base} is {'' if sure else 'not '}decided: {told[0]}.{why}"
     if sure:
         more = [f"{len(sure) - 3} more"] * (len(sure) > 3)
-        return f"{count} {'is' if len(sure) == 1 else 'are'} decided: {_listed(sure[:3] + more)}."
-    return f"{count} is decided; the largest is {told[order[0]]}.{why}"
+        highest = "" if decided[order[0]] else f"; the highest, {told[order[0]]}, is not"
+        return (f"{count} {'is' if len(sure) == 1 else 'are'} decided: {_listed(sure[:3] + more)}"
+                f"{highest}.")
+    return f"{count} is decided; the largest is {told[gains.abs().idxmax()]}.{why}"
 
 # %% ../nbs/44_pages.ipynb #5cb4d908
 def show_found(
