@@ -238,7 +238,7 @@ MEASURES = {
 
 
 def _drawn_measures(weights, lesions, counts):
-    "Every measure, its mean over folds and images once a draw: {name: float [draws]}"
+    "Every measure, its mean over folds and images in each draw: {name: float [draws]}"
     most = lesions.shares == lesions.shares.max(-1, keepdims=True)
     found = {
         "rank_correlation": rank_correlation(weights, lesions.shares),

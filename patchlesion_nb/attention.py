@@ -133,7 +133,7 @@ def _find_layer(network, name):
 
 def place_attention(
     network: nn.Module,  # sees crops as [B*N, ...] or folds them itself; changed in place
-    name: str,  # of the layer after which the block stands, as in `named_modules`
+    name: str,  # of the layer that the block follows, as in `named_modules`
     crop_count: int,  # N, crops of an image
 ) -> nn.Module:  # the same network; the block's name in it is `<name>.attention`
     "Puts a patch attention block after the layer `name` of any network"

@@ -101,7 +101,7 @@ def image_weights(
 # %% ../nbs/21_balancing.ipynb #f96a99c1
 def batch_sizes(
     image_count: int,  # images of an epoch, at least 1
-    batch_size: int,  # images a batch, at least 1
+    batch_size: int,  # images per batch, at least 1
     keep_last: bool = True,  # keep the images of a last batch that is smaller
 ) -> list[int]:  # images of each batch
     "The sizes of an epoch's batches"
@@ -142,7 +142,7 @@ def oversampled_epoch(
     class_count: int,  # number of classes C
     seed: int,  # seed of the run
     epoch: int,  # epoch, from 0
-    image_count: int,  # images an epoch shows
+    image_count: int,  # images shown per epoch
 ) -> np.ndarray:  # int [image_count], indices into the targets
     "The images of one epoch, in their order: a stretch of the endless oversampled row"
     counts, targets = _present_counts(targets, class_count), np.asarray(targets)
@@ -163,7 +163,7 @@ def balanced_epoch(
     class_count: int,  # number of classes C
     seed: int,  # seed of the run
     epoch: int,  # epoch, from 0
-    image_count: int,  # images an epoch shows
+    image_count: int,  # images shown per epoch
 ) -> np.ndarray:  # int [image_count], indices into the targets
     "The images of one epoch, in their order: a stretch of the endless row of classes in turn"
     targets = np.asarray(targets)

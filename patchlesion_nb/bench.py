@@ -297,7 +297,7 @@ def run_benchmarks(
     profile: str = "smoke",  # a study's profile, whose sizes are taken
     only: list[str] | None = None,  # names; None: all
     folder: str | Path | None = None,  # None: reports/benchmarks of the study
-    progress: bool = True,  # tell on stderr what is measured, and how long it took
+    progress: bool = True,  # say on stderr what is measured, and how long it took
 ) -> Path:  # <folder>/<profile>/summary.html
     "Run benchmarks one after the other, and put their figures on one page"
     from patchlesion_nb.report import NotebookFailed
@@ -403,7 +403,7 @@ def _forward(config):
 
 def _advice_row(option, setting, wall, ratio, note=""):
     "A row of the advice"
-    return {"option": option, "setting": setting, "seconds a step": wall, "times as long": ratio,
+    return {"option": option, "setting": setting, "seconds per step": wall, "times as long": ratio,
             "note": note}
 
 # %% ../nbs/43_bench.ipynb #fcac9fbe
@@ -455,7 +455,7 @@ def _input_seconds(config, size, images):
 def advise(
     profile: str = "demo",  # a study's profile, or the path of its TOML file
     repeats: int = 3,  # turns
-) -> pd.DataFrame:  # option, setting, seconds a step (wall), times as long as now, note
+) -> pd.DataFrame:  # option, setting, seconds per step (wall), times as long as now, note
     "What a profile would gain from other settings on this machine"
     from patchlesion_nb.numerics import explained_memory, kept_memory, memory_advice
     from patchlesion_nb.profiles import load_profile

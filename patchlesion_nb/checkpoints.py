@@ -21,7 +21,7 @@ from .core import replaced_whole
 # %% ../nbs/25_checkpoints.ipynb #c36e8157
 @dataclass
 class TrainingState:
-    "Where a training stands"
+    "How far a training has come"
 
     epoch: int = 0  # epoch in progress, from 0
     batch: int = 0  # batches of it that are done
@@ -30,7 +30,7 @@ class TrainingState:
     images_in_all: int = 0  # training images since the start
     best: float = -1.0  # highest validation MC-sensitivity, percent
     seconds: float = 0.0  # time spent, over all sessions
-    rows: list[dict] = field(default_factory=list)  # the history, a row an epoch
+    rows: list[dict] = field(default_factory=list)  # the history, one row per epoch
     loss_scale: float = 65536.0  # float16: the loss is multiplied by it; torch's first value
     scaled_steps: int = 0  # float16: steps since the scale has changed
 
@@ -55,7 +55,7 @@ def load_checkpoint(
     network: torch.nn.Module,  # filled in place
     optimizer: torch.optim.Optimizer,  # filled in place
 ) -> TrainingState:
-    "Take up a training where its checkpoint stands; nothing is unpickled"
+    "Resume a training at its checkpoint; nothing is unpickled"
     tensors = load_file(path)
     network.load_state_dict({name.removeprefix("network."): tensor
                              for name, tensor in tensors.items() if name.startswith("network.")})

@@ -647,7 +647,7 @@ def _consistency(part, reading, lines):
 
 def consistency_lines(
     lines: pd.DataFrame,  # of the ledger so far
-) -> list[dict[str, Any]]:  # lines of the ledger, one an aspect and reading
+) -> list[dict[str, Any]]:  # lines of the ledger, one per aspect and reading
     "Claim 18: do the networks agree?"
     asked = lines[lines["claim"].between(1, 16) & (lines["claim"] != 10)]
     return [_consistency(Part(18, f"{CLAIMS[18]}, in {aspect}", (), aspect=aspect), reading,
@@ -879,7 +879,7 @@ def _chosen(lines, network, statements):
 
 
 def _basis(chosen):
-    "On how many trainings the contrasts stand"
+    "How many trainings the contrasts rest on"
     runs, known = int(chosen["runs"].min()), chosen["retrained_low"].notna().all()
     return f" Each row has {runs} training{'s' * (runs > 1)}" + (
         "." if known else ", and how far trainings differ is not known: nothing is decided.")

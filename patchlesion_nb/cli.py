@@ -16,6 +16,7 @@ import sys
 import time
 import warnings
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -102,7 +103,7 @@ def data_synth(
 
     with _Friendly(quiet):
         written = write_ham10000(folder, images, test_per_class, (height, width), seed)
-        typer.echo(f"{images} images and {test_per_class} test images a class lie in {written}")
+        typer.echo(f"{images} images and {test_per_class} test images per class are in {written}")
 
 # %% ../nbs/49_cli.ipynb #b5784418
 def _tell_authors_split(table):
@@ -266,7 +267,7 @@ def _history_text(folder):
 def train_command(
     row: Annotated[str, typer.Argument(help="Row of a table, such as 'End Attention'.")],
     profile: ProfileOption = "demo",
-    table: Annotated[str, typer.Option(help="The table the row stands in.")] = "table_2",
+    table: Annotated[str, typer.Option(help="The table that has the row.")] = "table_2",
     data_root: DataRoot = None,
     networks: Networks = None,
     folds: FoldsOption = None,
@@ -290,34 +291,41 @@ def train_command(
             typer.echo(_history_text(folder) + "\n")
 
 # %% ../nbs/49_cli.ipynb #014f6dec
-def _train_all(profile, wanted, data_root, executor, progress, deadline):
-    "Make what is missing, both checkpoints scored; what failed, in words, or nothing"
+def _train_all(profile, wanted, part, executor, progress, deadline):
+    "Make what is missing, both checkpoints scored, and pages meanwhile; what failed, in words"
     from patchlesion_nb.executors import RunsFailed, run_missing
     from patchlesion_nb.runs import RunStore
-    from patchlesion_nb.plan import at_checkpoint, format_plan, plan_study, study_data
+    from patchlesion_nb.plan import (
+        at_checkpoint, format_plan, missing_runs, plan_study, study_data)
+    from patchlesion_nb.profiles import load_profile
+    from patchlesion_nb.report import pages_meanwhile
 
-    runs, cells = RunStore(profile=profile.name), [*wanted, *at_checkpoint(wanted, "best")]
-    data = study_data(profile, cells, data_root, progress=progress, store=runs)
+    chosen, cells = load_profile(profile), [*wanted, *at_checkpoint(wanted, "best")]
+    runs = RunStore(profile=chosen.name)
+    data = study_data(chosen, cells, part["data_root"], progress=progress, store=runs)
     if progress:
-        typer.echo(format_plan(plan_study(profile, wanted, data, runs), lines=0))
+        typer.echo(format_plan(plan_study(chosen, wanted, data, runs), lines=0))
+    missing = partial(missing_runs, cells, data, runs)
     try:
-        run_missing(cells, data, runs, executor, progress, deadline)
+        with pages_meanwhile(profile, wanted, missing, progress, **part) as after:
+            run_missing(cells, data, runs, executor, progress, after, deadline)
     except RunsFailed as failed:
-        return str(failed)
-    return ""
+        return [str(failed)]
+    return []
 
 
 def _render_all(profile, part, library, progress):
     "Render the pages and, if wanted, the library's; where they are, and what failed in words"
     from patchlesion_nb.report import NotebookFailed, render_library, render_study
 
-    failed = ""
-    try:
-        if library:
-            typer.echo(f"The library's pages: {render_library(progress=progress)}")
-        typer.echo(f"The study's pages: {render_study(profile, progress=progress, **part)}")
-    except NotebookFailed as error:
-        failed = str(error)
+    failed, sites = [], {"study": partial(render_study, profile, progress=progress, **part)}
+    if library:
+        sites["library"] = partial(render_library, progress=progress)
+    for name, render in sites.items():
+        try:
+            typer.echo(f"The {name}'s pages: {render()}")
+        except NotebookFailed as error:
+            failed.append(str(error))
     return failed
 
 # %% ../nbs/49_cli.ipynb #07493b71
@@ -347,16 +355,15 @@ def study_command(
     deadline = time.monotonic() + seconds if hours else None
     with _Friendly(quiet, seconds):
         executor_named(executor)
-        chosen = load_profile(profile)
-        wanted = study_runs(chosen, only, networks, folds)
+        wanted = study_runs(load_profile(profile), only, networks, folds)
         if dry_run:
             return plan_command(profile, data_root, only, networks, folds, quiet=quiet)
-        how = (data_root, executor, not quiet, deadline)
-        failed = _train_all(chosen, wanted, *how) if train else ""
-        part = dict(data_root=data_root, experiments=only, networks=networks, folds=folds)
-        unrendered = _render_all(profile, part | dict(train=False), library, not quiet)
-        if failed or unrendered:
-            typer.echo(f"patchlesion: {failed}{unrendered}", err=True)
+        part = dict(data_root=data_root, experiments=only, networks=networks, folds=folds,
+                    train=False)
+        how = (executor, not quiet, deadline)
+        failed = _train_all(profile, wanted, part, *how) if train else []
+        if failed := failed + _render_all(profile, part, library, not quiet):
+            typer.echo("patchlesion: " + "\n".join(failed), err=True)
             raise typer.Exit(1)
         if keep:
             typer.echo(f"To be committed: {keep_pages(profile)}")
@@ -543,7 +550,7 @@ def export_command(
     format: Annotated[str, typer.Option(help="onnx or torch.")] = "onnx",
     profile: ProfileOption = "demo",
     networks: Networks = None,
-    output: Annotated[Path, typer.Option(help="Folder that gets one for each network.")] = Path(
+    output: Annotated[Path, typer.Option(help="Folder that gets one folder per network.")] = Path(
         "exported"),
     data_root: DataRoot = None,
     quiet: Quiet = False,
@@ -572,7 +579,7 @@ def tune_command(
     row: Annotated[str, typer.Argument(help="Row of a table, such as 'End Attention'.")],
     values: Annotated[list[str], typer.Option("--set", help="field=value,value; may be repeated.")],
     profile: ProfileOption = "demo",
-    table: Annotated[str, typer.Option(help="The table the row stands in.")] = "table_2",
+    table: Annotated[str, typer.Option(help="The table that has the row.")] = "table_2",
     data_root: DataRoot = None,
     networks: Networks = None,
     fold: Annotated[int, typer.Option(help="The fold that validates.")] = 0,
@@ -643,7 +650,7 @@ def protocol_command(
 
 
 # %% ../nbs/49_cli.ipynb #0ee63ef9
-_RATIOS = {"seconds a step": "{:.3f}".format, "times as long": "{:.2f}".format}
+_RATIOS = {"seconds per step": "{:.3f}".format, "times as long": "{:.2f}".format}
 
 
 @app.command("bench")

@@ -99,7 +99,7 @@ class RunsFailed(RuntimeError):
 
 # %% ../nbs/34_executors.ipynb #8f8f634c
 def _log_path(cells, images, runs):
-    "Where the log of a failure stands: beside the run's partial folder"
+    "Where the log of a failure is: beside the run's partial folder"
     run = images.run_id(cells[0].run)
     return runs.partial_folder(runs.run_folder(run)).with_suffix(".log")
 
@@ -151,11 +151,12 @@ def _work(cells, images):
 
 # %% ../nbs/34_executors.ipynb #4933591e
 def _tasks(missing, data):
-    "The trainings of some cells, the longest first: (cells, images, work)"
+    "The trainings of some cells, the first table's first, then the longest: (cells, images, work)"
     shared = distinct_trainings(missing).values()
     tasks = [(cells, data[cells[0].run.dataset]) for cells in shared]
     tasks = [(cells, images, _work(cells, images)) for cells, images in tasks]
-    return sorted(tasks, key=lambda task: -task[2])
+    return sorted(tasks, key=lambda task: (
+        all(cell.table != missing[0].table for cell in task[0]), -task[2]))
 
 
 def _seconds_left(cells, images, runs, finished):
@@ -184,10 +185,11 @@ def run_serially(
     missing: Sequence[StudyRun],  # cells whose evaluation is not there
     data: Mapping[str, StudyData],  # by `run.dataset`: table, split and pixels
     runs: RunStore,  # where runs lie
-    progress: bool = True,  # show bars, and a line a training
+    progress: bool = True,  # show bars, and a line per training
+    after: Callable = lambda: None,  # called after each training
     deadline: float | None = None,  # of `time.monotonic()`; None: no end
 ) -> list[tuple[StudyRun, Path]]:  # the failed ones, each with its log
-    "One training after the other, the longest first"
+    "One training after the other, the first table's first, then the longest"
     tasks, failed, done, start = _tasks(missing, data), [], 0, time.monotonic()
     for number in range(1, (count := len(tasks)) + 1):
         cells, images, work = _take(tasks, runs, deadline)
@@ -199,6 +201,7 @@ def run_serially(
             left = (time.monotonic() - start) * sum(task[2] for task in tasks) / done
             left = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
             print(f"{number}/{count} {_label(cells)}: {state}, {left} left", flush=True)
+        after()
     return failed
 
 # %% ../nbs/34_executors.ipynb #1f01aed2
@@ -257,7 +260,7 @@ def _exit_code(task, runs, started):
     return process.exitcode
 
 # %% ../nbs/34_executors.ipynb #44811b0f
-def _in_processes(tasks, workers, runs, progress, deadline):
+def _in_processes(tasks, workers, runs, progress, after, deadline):
     "Failed cells with their logs, and the tasks whose process died"
     failed, died, started, waiting, one = [], [], [], list(tasks), threading.Lock()
     options = dict(unit="crop", unit_scale=True, smoothing=0, disable=not progress)
@@ -279,6 +282,7 @@ def _in_processes(tasks, workers, runs, progress, deadline):
                     failed.append((cells[0], _log_path(cells, images, runs)))
                 elif code:
                     died.append((cells, images, work))
+                after()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             while not all(future.done() for future in futures):
@@ -294,16 +298,17 @@ def run_side_by_side(
     data: Mapping[str, StudyData],  # by `run.dataset`: table, split and pixels
     runs: RunStore,  # where runs lie
     progress: bool = True,  # show a bar over all of it
+    after: Callable = lambda: None,  # called after each training
     deadline: float | None = None,  # of `time.monotonic()`; None: no end
 ) -> list[tuple[StudyRun, Path]]:  # the failed ones, each with its log
-    "As many trainings at a time as the processors allow, the longest first"
+    "As many trainings at a time as the processors allow, in the order of `run_serially`"
     from patchlesion_nb.numerics import memory_advice
 
     if not missing:
         return []
-    workers = _worker_count(missing)
-    failed, lost = _in_processes(_tasks(missing, data), workers, runs, progress, deadline)
-    again, died = _in_processes(lost, 1, runs, False, deadline)
+    tasks, workers = _tasks(missing, data), _worker_count(missing)
+    failed, lost = _in_processes(tasks, workers, runs, progress, after, deadline)
+    again, died = _in_processes(lost, 1, runs, False, after, deadline)
     for cells, images, _ in died:
         text = "The process died twice: killed, or out of memory. " + memory_advice(cells[0].run)
         again.append((cells[0], _write_log(cells, images, runs, text + "\n")))
@@ -350,7 +355,8 @@ def run_missing(
     data: Mapping[str, StudyData],  # by `run.dataset`: table, split and pixels
     runs: RunStore,  # where runs lie
     executor: str = "serial",  # who runs what is missing
-    progress: bool = True,  # show bars, and a line a training
+    progress: bool = True,  # show bars, and a line per training
+    after: Callable = lambda: None,  # called after each training
     deadline: float | None = None,  # of `time.monotonic()`, when `Stopped` will come; None: never
 ) -> int:  # cells that were missing
     "Make what is missing of a study; raise `RunsFailed` at the end if something failed"
@@ -364,7 +370,7 @@ def run_missing(
     for name in dict.fromkeys(cell.run.network for cell in missing):
         pretrained_config(name)
     with _told_left(wanted, data, runs) if missing and progress else nullcontext():
-        failed = execute(missing, data, runs, progress, deadline)
+        failed = execute(missing, data, runs, progress, after, deadline)
     if failed:
         last = (log.read_text("utf-8").strip().splitlines()[-1] for _, log in failed)
         named = "\n".join(f"- {_label([run])}: see {log}: {why}"

@@ -44,7 +44,7 @@ def random_orders(
 
 def crop_order(
     scores: np.ndarray,  # float [n, N]
-    seed: int = 0,  # of the luck that decides between equals
+    seed: int = 0,  # that decides between equals
 ) -> np.ndarray:  # int [n, N], crops, the highest score first
     "The crops of each image by their score"
     scores = np.asarray(scores, dtype=float)

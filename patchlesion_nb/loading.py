@@ -27,7 +27,7 @@ def epoch_plan(
     seed: int,  # seed of the run
     epoch: int,  # epoch, from 0
     positions: np.ndarray,  # int [n], rows of the image table that this epoch shows once each
-    batch_size: int,  # images a batch, at least 1
+    batch_size: int,  # images per batch, at least 1
     keep_last: bool = True,  # keep the last batch when it is smaller
 ) -> list[np.ndarray]:  # batches of positions
     "The batches of one epoch: a pure function of its arguments"
@@ -47,7 +47,7 @@ def training_plan(
     positions: np.ndarray,  # int [n], rows of the training images
     targets: np.ndarray,  # int [n], their classes
     class_count: int,  # number of classes
-) -> list[np.ndarray]:  # batches of positions; some stand in an epoch more than once
+) -> list[np.ndarray]:  # batches of positions; some appear more than once in an epoch
     "The batches of one epoch of training: a pure function of its arguments"
     if config.balancing not in ("oversampling", "balanced_batches"):
         keep = config.keep_last_batch

@@ -696,7 +696,7 @@ def read_csv(
     name: str | None = None, # name of the data set; None: the file's name
     levels: tuple = DIAGNOSIS_TYPES, # at most four words, from the least to the most certain
 ) -> ImageTable: # the images of the set
-    "Any set of images with one row an image."
+    "Any set of images with one row per image."
     path = existing_path(csv)
     named = {"image_id": id_column, "class_name": class_column, "lesion_id": lesion_column,
              "diagnosis_type": diagnosis_type_column}

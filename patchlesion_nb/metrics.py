@@ -375,7 +375,7 @@ def _once_and_drawn(lesion_ids, image_count, draws, seed):
 
 
 def _sensitivity_at(chances, positive, weights, specificity):
-    "Sensitivity at the lowest threshold that keeps the specificity, one a row of weights [r, n]"
+    "Sensitivity at the lowest threshold that keeps the specificity, one per row of weights [r, n]"
     order = np.argsort(-chances, kind="stable")
     chances, positive, weights = chances[order], positive[order], weights[:, order]
     last_of_equals = np.append(chances[1:] != chances[:-1], True)
@@ -440,7 +440,7 @@ def calibration(
     bins: int = 15,  # number of bins between 0 and 100 percent
     draws: int = 1000,  # draws of all lesions
     seed: int = 0,  # seed of the draws
-) -> pd.DataFrame:  # value, low and high end of its 95 % interval in percent; a row a measure
+) -> pd.DataFrame:  # value, low and high end of its 95 % interval in percent; one row per measure
     "Confidence, accuracy, how much surer than right, and the expected calibration error (ECE)"
     binned = np.stack([_in_bins(targets, fold, bins) for fold in _by_fold(probabilities)], axis=1)
     weights = _once_and_drawn(lesion_ids, len(binned), draws, seed)

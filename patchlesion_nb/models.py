@@ -63,7 +63,7 @@ class PatchNetwork(nn.Module):
         head: nn.Module,  # features to logits, shared by all crops
         initial_attention: nn.Module = None,  # on the crops
         end_attention: nn.Module = None,  # on the pooled features [B, N, F]
-        aggregation: nn.Module = None,  # [B, N, F] to [B, 1, G]; None leaves one feature a crop
+        aggregation: nn.Module = None,  # [B, N, F] to [B, 1, G]; None leaves one feature per crop
     ):
         super().__init__()
         self.initial_attention = initial_attention or nn.Identity()

@@ -232,7 +232,7 @@ class Page:
             return []
         rows = self.missing["row"].drop_duplicates()
         others = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
-        return [f"Not there yet: {len(self.missing)} of {len(self.cells + self.others)} results, "
+        return [f"Still missing: {len(self.missing)} of {len(self.cells + self.others)} results, "
                 f"of {', '.join(rows[:5])}{others}."]
 
     def stands_out(self, prediction) -> bool:
@@ -308,7 +308,7 @@ def warn(
 # %% ../nbs/44_pages.ipynb #000a7b3e
 def introduce(
     page: Page,
-    beside_paper: bool = True,  # published values stand on this page
+    beside_paper: bool = True,  # this page has published values
 ) -> None:
     "Show the profile, what makes its numbers unlike the paper's, and what is missing."
     profile = page.profile
@@ -389,7 +389,7 @@ def summarize(page: Page) -> pd.DataFrame:  # of `results.summary`, with best an
 
 
 def _name_images(table):
-    "Rows that stand on several sets of images are told apart by their names."
+    "Rows on several sets of images are distinguished by the names of these."
     sets = table.groupby(["network", "row"])["dataset"].transform("nunique")
     named = table["row"] + ", " + table["dataset"]
     return table.assign(row=table["row"].where(sets == 1, named))
@@ -453,7 +453,7 @@ def _read(page):
 
 # %% ../nbs/44_pages.ipynb #9ab0aa92
 def _lucky_rows(page):
-    "Rows that may be one training's luck: heading and texts of a warning."
+    "Rows that may be chance in one training: heading and texts of a warning."
     rows = {}
     for p in filter(page.stands_out, page.predictions):
         rows.setdefault(p.source.split("/")[0], {})[p.row] = None
@@ -463,8 +463,8 @@ def _lucky_rows(page):
             for line in page.outstanding.itertuples()
             if (found := next((run for run in line.runs if run in rows), None))]
     if told:
-        yield "Rows that stand out from their neighbours", *told, "That may be the luck of one " \
-              "training; what is read from such a row needs other seeds."
+        yield "Rows that stand out from their neighbours", *told, "That may be chance in one " \
+              "training; conclusions from such a row need other seeds."
 
 # %% ../nbs/44_pages.ipynb #7ac40975
 def file_name(text: str) -> str:  # lower case letters, digits and underscores
@@ -815,7 +815,7 @@ def contrast_sentence(
     table: pd.DataFrame,  # of `results.comparisons`
     baseline: str | dict,  # as for `show_differences`
 ) -> str:  # one or two sentences
-    "Which differences from a baseline are decided; if none is, the largest."
+    "Which differences from a baseline are decided, gains first; if none is, the largest."
     base = baseline if isinstance(baseline, str) else "its baseline"
     if table.empty:
         return f"No row can be compared with {base} yet."
@@ -827,16 +827,19 @@ def contrast_sentence(
         names = table["network"] + " " + names
     told = pd.Series([f"{name} {difference:+.1f} points ({low:+.1f} to {high:+.1f})" for
                       name, difference, low, high in zip(names, table["difference"], *ends)])
-    order = table["difference"].abs().reset_index(drop=True).sort_values(ascending=False).index
-    sure = [told[place] for place in order if table["decided"].iloc[place]]
+    gains, decided = table["difference"].reset_index(drop=True), table["decided"].to_numpy()
+    order = gains.sort_values(ascending=False, kind="stable").index
+    sure = [told[place] for place in order if decided[place]]
     count = f"{len(sure) or 'None'} of {len(table)} differences from {base}"
     why = "" if known.any() else " How far trainings of one row differ is not known."
     if len(table) == 1:
         return f"The difference from {base} is {'' if sure else 'not '}decided: {told[0]}.{why}"
     if sure:
         more = [f"{len(sure) - 3} more"] * (len(sure) > 3)
-        return f"{count} {'is' if len(sure) == 1 else 'are'} decided: {_listed(sure[:3] + more)}."
-    return f"{count} is decided; the largest is {told[order[0]]}.{why}"
+        highest = "" if decided[order[0]] else f"; the highest, {told[order[0]]}, is not"
+        return (f"{count} {'is' if len(sure) == 1 else 'are'} decided: {_listed(sure[:3] + more)}"
+                f"{highest}.")
+    return f"{count} is decided; the largest is {told[gains.abs().idxmax()]}.{why}"
 
 # %% ../nbs/44_pages.ipynb #5cb4d908
 def show_found(
@@ -1033,18 +1036,18 @@ def show_audit(
     page: Page,
     name: str,  # of a data set in `page.data`
 ) -> None:
-    "How many lesions of one part of a split stand in another."
+    "How many lesions of one part of a split are in another."
     data = page.data[name]
     table = audit_leakage(data.table, data.split)
     table = table.assign(share=100 * table["share"]).rename(columns={
         "other": "trained on", "shared_lesions": "lesions in both", "leaking_images": "images of "
         "these", "share": "share of the part (%)"})
-    page.show_table(table, f"Lesions of {images_name(page, name)} that stand in two parts",
+    page.show_table(table, f"Lesions of {images_name(page, name)} that are in two parts",
                     f"audit_{name}", headers=2)
 
 # %% ../nbs/44_pages.ipynb #dc191ce1
 def show_learning_curves(page: Page) -> None:
-    "Training loss and validation score over the epochs, a figure a network."
+    "Training loss and validation score over the epochs, one figure per network."
     if not page.cells:
         return
     report.write_table(page.history, "history", page.asked.output)
@@ -1114,7 +1117,7 @@ def show_checks(page: Page) -> None:
 
 # %% ../nbs/44_pages.ipynb #cddccb71
 def _check_controls(page):
-    "A network trained on shuffled labels must sit at chance."
+    "A network trained on shuffled labels must be at chance."
     chance = 100 / len(next(iter(page.data.values())).table.classes)
     told = page.summary.query("metric == 'mc_sensitivity' and row in @page.controls")
     told = told[["network", "row", "mean", "low", "high"]].assign(chance=chance)

@@ -388,7 +388,7 @@ def study_data(
     runs: Sequence[StudyRun] | None = None,  # cells whose images are needed; None: the profile's
     data_root: str | Path | None = None,  # the set's folder, or the one above; None: `data_folder`
     root: str | Path | None = None,  # folder of the study; None: `study_root()`
-    progress: bool = True,  # tell what is being made
+    progress: bool = True,  # say what is being made
     store: RunStore | None = None,  # kept images serve where no others do or need to; None: never
 ) -> dict[str, StudyData]:  # by `run.dataset`
     "Find the images of a study, or make them"
@@ -495,7 +495,7 @@ def _alike(config, finished, fields):
 
 def finished_runs(
     store: RunStore,
-) -> pd.DataFrame:  # `list_runs` and, if any has measured it, `speed`: crops a second in training
+) -> pd.DataFrame:  # `list_runs` and, if any has measured it, `speed`: crops per second in training
     "All whole runs of a store, and how fast they were"
     known = store.list_runs()
     if "environment.images_per_second" not in known:
@@ -506,8 +506,8 @@ def finished_runs(
 def training_speed(
     config: RunConfig,  # resolved
     finished: pd.DataFrame,  # of `finished_runs`
-    stated: float | None = None,  # crops a second to assume where none was measured
-) -> tuple[float, str]:  # crops a second, NaN if unknown; "measured", "stated" or "unknown"
+    stated: float | None = None,  # crops per second to assume where none was measured
+) -> tuple[float, str]:  # crops per second, NaN if unknown; "measured", "stated" or "unknown"
     "The speed to expect of a training, and where the figure is from"
     for fields in ((*_SPEED_FIELDS, "strategy", "crop_count"), _SPEED_FIELDS):
         alike = _alike(config, finished, fields)
@@ -531,7 +531,7 @@ def images_behind(
 # %% ../nbs/33_plan.ipynb #6744f967
 @dataclass(frozen=True, eq=False)
 class Plan:
-    "What a study asks for: one row a distinct training"
+    "What a study asks for: one row per distinct training"
 
     profile: str
     experiments: tuple[str, ...]
@@ -673,7 +673,7 @@ _SIZES = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 
 
 def _total(values, tell="{:,.0f}".format):
-    "A sum in words, with unknown parts told apart"
+    "A sum in words, with unknown parts named"
     unknown = int(values.isna().sum())
     if unknown and unknown == len(values):
         return "unknown"
@@ -681,7 +681,7 @@ def _total(values, tell="{:,.0f}".format):
 
 # %% ../nbs/33_plan.ipynb #9703c234
 def _plan_table(plan, trainings):
-    "One line a network and row; the experiment is left out where there is only one"
+    "One line per network and row; the experiment is left out where there is only one"
     names = trainings["rows"].str.split(f", (?=(?:{'|'.join(plan.experiments)}) )", regex=True)
     only = f"{plan.experiments[0]} " if len(plan.experiments) == 1 else ""
     more = (names.str.len() - 1).map(lambda count: f" (and {count} more)" if count else "")

@@ -283,7 +283,7 @@ def class_thresholds(
     probabilities: np.ndarray,  # float [n, C]
     coverage: float,  # share of the images of each class whose set shall hold it, in (0, 1)
 ) -> np.ndarray:  # float [C]; infinite where a class has too few images
-    "The largest score 1 - p with which each class stands in a set"
+    "The largest score 1 - p with which each class is in a set"
     if not 0 < coverage < 1:
         raise ValueError(f"coverage = {coverage}: expected a share between 0 and 1, such as 0.9")
     scores, thresholds = 1 - probabilities, np.full(probabilities.shape[1], np.inf)
@@ -299,7 +299,7 @@ def prediction_sets(
     probabilities: np.ndarray,  # float [n, C]
     thresholds: np.ndarray,  # float [C], of `class_thresholds`
 ) -> np.ndarray:  # bool [n, C]
-    "Which classes stand in the set of each image"
+    "Which classes are in the set of each image"
     return 1 - probabilities <= thresholds
 
 # %% ../nbs/42_predict.ipynb #822816b6

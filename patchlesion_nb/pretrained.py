@@ -68,7 +68,7 @@ def _tensors(found, prefix=""):
 
 
 def _prefixes(names, expected):
-    "How many of the expected names stand under each prefix"
+    "How many of the expected names are under each prefix"
     parts = [name.split(".") for name in names]
     return Counter(
         ".".join(part[:cut] + [""]) if cut else ""

@@ -307,7 +307,7 @@ PAPER_NETWORKS = dict(zip(load_profile("paper").published_networks, load_profile
 def comparison_note(
     profile: Profile,
 ) -> str:  # "" where ours and the paper's may be compared
-    "In what a profile differs from the study whose values stand beside its own"
+    "In what a profile differs from the study whose values are shown beside its own"
     paper = load_profile("paper")
     pairs = zip(profile.networks, profile.network_labels, profile.published_networks)
     others = [f"{label} is not {theirs}" for timm_name, label, theirs in pairs

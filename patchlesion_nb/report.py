@@ -6,8 +6,8 @@
 __all__ = ['TEMPLATES', 'HEAVY', 'PHONE', 'COLOURS', 'SECTIONS', 'KEPT_FIGURES', 'KEPT_SUMS', 'fill_template', 'table_html',
            'write_table', 'Shown', 'display_table', 'figure_html', 'display_figure', 'display_found', 'display_notice',
            'display_missing', 'page_heading', 'in_words_of', 'reword', 'page_html', 'declared_parameters', 'own_kernel',
-           'experiment_notebook', 'NotebookFailed', 'run_notebook', 'render_study', 'keep_pages', 'changed_since_kept',
-           'since_kept', 'check_pages', 'library_notebooks', 'render_library']
+           'experiment_notebook', 'NotebookFailed', 'run_notebook', 'render_study', 'pages_meanwhile', 'keep_pages',
+           'changed_since_kept', 'since_kept', 'check_pages', 'library_notebooks', 'render_library']
 
 # %% ../nbs/41_report.ipynb #7a19f641
 import base64
@@ -21,6 +21,7 @@ import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
@@ -39,6 +40,7 @@ from markupsafe import Markup, escape
 import numpy as np
 import pandas as pd
 import psutil
+from tqdm import tqdm
 
 from . import __version__
 from .core import available_cores, replaced_whole, some, study_root
@@ -56,7 +58,7 @@ _ENVIRONMENT.filters["linked"] = lambda text: Markup(re.sub(  # D1 to D22
 
 def fill_template(
     template: str,  # name of a file among the templates
-    **values,  # what stands in it; escaped in HTML
+    **values,  # what it is filled with; escaped in HTML
 ) -> str:
     "A text of the pages, with its numbers and names."
     return _ENVIRONMENT.get_template(template).render(**values)
@@ -169,7 +171,7 @@ PHONE = 4.2  # inches; 390 pixels show it at nine tenths of its size
 
 
 def _drawn_for_phone(figure, title):
-    "The same figure at a phone's width, or nothing where its panels stand side by side."
+    "The same figure at a phone's width, or nothing where its panels are side by side."
     columns = {spec.colspan.start for axes in figure.axes if (spec := axes.get_subplotspec())}
     width, height = figure.get_size_inches()
     if width <= PHONE or len(columns) != 1 or any(axes.images for axes in figure.axes):
@@ -195,7 +197,7 @@ def _drawn_for_phone(figure, title):
 def figure_html(
     figure,  # matplotlib Figure; closed afterwards
     alt: str,  # what a reader who cannot see it should know
-    caption: str = "",  # what stands below it
+    caption: str = "",  # text below it
     name: str | None = None,  # name of the SVG file
     output: Path | None = None,  # folder of the page's files
 ) -> str:
@@ -335,12 +337,24 @@ def reword(
     return notebook
 
 # %% ../nbs/41_report.ipynb #cb1ef169
+def _exports(source):
+    "Each public function and class of a cell: name, rest of its signature, first line on it."
+    for node in ast.parse(source).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name[0] != "_":
+            sentence = (ast.get_docstring(node) or "").partition("\n")[0]
+            node.body, node.decorator_list = [], []
+            yield node.name, ast.unparse(node).partition(f" {node.name}")[2].rstrip(":\n"), sentence
+
+# %% ../nbs/41_report.ipynb #8b3f5bc0
 def _for_readers(notebook):
-    "Leave out hidden cells and directives, and begin with the title."
-    shown = []
+    "Leave out hidden cells and directives; begin with the title and what is exported."
+    from nbformat.v4 import new_markdown_cell
+    shown, exports = [], []
     for cell in notebook.cells:
         code = cell.cell_type == "code"
         directives = re.match(r"(#\|.*(\n|$))*", cell.source)[0] if code else ""
+        if re.search(r"#\|\s*export", directives):
+            exports += [(cell.get("id"), *one) for one in _exports(cell.source)]
         failed = any(output.output_type == "error" for output in cell.get("outputs", []))
         cell.source = cell.source[len(directives):]
         hidden = re.search(r"#\|\s*hide\s*$", directives, re.M) and not failed
@@ -350,7 +364,9 @@ def _for_readers(notebook):
             shown.append(cell)
     titles = [place for place, cell in enumerate(shown) if cell.cell_type == "markdown"]
     first = titles[0] if titles else 0
-    notebook.cells = shown[first:first + 1] + shown[:first] + shown[first + 1:]
+    listed = new_markdown_cell(fill_template("exports.html.j2", exports=exports))
+    notebook.cells = [*shown[first:first + 1], *[listed] * bool(exports), *shown[:first],
+                      *shown[first + 1:]]
     return notebook
 
 # %% ../nbs/41_report.ipynb #ed3a906d
@@ -541,7 +557,7 @@ def experiment_notebook(
     raise ValueError(f"there is no experiment notebook {name!r}; known are {known}")
 
 # %% ../nbs/41_report.ipynb #d0e9dfdc
-SECTIONS = {  # beginning of a page's name -> the heading that it stands under
+SECTIONS = {  # beginning of a page's name -> its heading
     "tour": "Start here", "paper": "Start here", "tutorial": "Tutorials", "0": "Data: what goes in",
     "1": "Model: what is learned", "2": "Learning: how, and how well",
     "3": "Study: which runs exist", "4": "Presentation and use", "table": "Tables",
@@ -723,7 +739,7 @@ def run_notebook(
 
 # %% ../nbs/41_report.ipynb #83c46418
 def _attempt(make, name):
-    "Make a page; the outcome in a word, and what to tell if it failed."
+    "Make a page; the outcome in a word, and a message if it failed."
     try:
         return make()["status"], ""
     except NotebookFailed as failure:
@@ -732,16 +748,19 @@ def _attempt(make, name):
         return "failed", f"{name} failed: {type(error).__name__}: {error}"
 
 
-def _interrupt_kernels():
-    "Stop what the kernels are doing."
-    for child in psutil.Process().children():
-        with suppress(psutil.Error):
-            if "ipykernel_launcher" in child.cmdline():
-                child.send_signal(signal.SIGINT)
+def _interrupt(pool, begun):
+    "Begin no other page, and stop what the kernels are doing."
+    pool.shutdown(wait=False, cancel_futures=True)
+    while not all(future.done() for future in begun):
+        for child in psutil.Process().children():
+            with suppress(psutil.Error):
+                if "ipykernel_launcher" in child.cmdline():
+                    child.send_signal(signal.SIGINT)
+        time.sleep(0.5)
 
 # %% ../nbs/41_report.ipynb #7b6809b6
 def _make_pages(tasks, jobs, progress):
-    "Make pages {name: function}, some at a time; what to tell of those that failed."
+    "Make pages {name: function}, some at a time; messages of those that failed."
     failed, workers = [], max(1, min(jobs or available_cores(), len(tasks)))
     threads = str(max(1, available_cores() // workers))  # of each kernel
     os.environ.setdefault("OMP_NUM_THREADS", threads)
@@ -757,16 +776,13 @@ def _make_pages(tasks, jobs, progress):
                     print(f"{done} of {len(tasks)} pages after {spent}: {begun[future]} {state}",
                           file=sys.stderr)
         except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
-            while not all(future.done() for future in begun):
-                _interrupt_kernels()
-                time.sleep(0.5)
+            _interrupt(pool, begun)
             raise
     return failed
 
 # %% ../nbs/41_report.ipynb #d5bdfb28
 def _make_site(site, tasks, jobs, progress):
-    "Make pages of a site, and tell all sites about each other; the path of its index."
+    "Make pages of a site, and link all sites with each other; the path of its index."
     with site.lock():
         _write_site(site)
     failed = _make_pages(tasks, jobs, progress)
@@ -783,14 +799,8 @@ def _make_site(site, tasks, jobs, progress):
     return index
 
 # %% ../nbs/41_report.ipynb #4d6b034c
-def render_study(
-    profile: str = "demo",  # name of a profile, or path of its TOML file
-    experiments: list | None = None,  # names of those to render; None: all of the profile
-    progress: bool = True,  # tell each page that is finished
-    jobs: int | None = None,  # notebooks at a time; None: as many as there are processors
-    **parameters,  # of the notebooks: data_root, networks, folds, executor, train
-) -> Path:  # the index page
-    "Run the notebooks of a study, side by side, and write its index."
+def _study_pages(profile, experiments, progress, parameters):
+    "The site of a study, and what makes its pages: {name: function}"
     from patchlesion_nb.profiles import load_profile
     chosen = load_profile(profile)
     notebooks = [experiment_notebook(name) for name in experiments or chosen.experiments]
@@ -800,10 +810,58 @@ def render_study(
     asked |= {"profile": str(profile)}
     site = _profile_site(study_root() / "reports" / chosen.name, profile)
     alone = progress and len(notebooks) == 1
-    tasks = {path.stem: partial(_make_page, site, path, path.stem, {
+    return site, {path.stem: partial(_make_page, site, path, path.stem, {
         name: value for name, value in asked.items() if name in names}, alone)
         for path, names in declared.items()}
+
+
+def render_study(
+    profile: str = "demo",  # name of a profile, or path of its TOML file
+    experiments: list | None = None,  # names of those to render; None: all of the profile
+    progress: bool = True,  # say when a page is finished
+    jobs: int | None = None,  # notebooks at a time; None: as many as there are processors
+    **parameters,  # of the notebooks: data_root, networks, folds, executor, train
+) -> Path:  # the index page
+    "Run the notebooks of a study, side by side, and write its index."
+    site, tasks = _study_pages(profile, experiments, progress, parameters)
     return _make_site(site, tasks, jobs, progress)
+
+# %% ../nbs/41_report.ipynb #160f7718
+@contextmanager
+def pages_meanwhile(
+    profile: str,  # as for `render_study`
+    wanted: Sequence,  # cells of the study, of `plan.study_runs`
+    missing: Callable[[], Sequence],  # those without a result at the moment
+    progress: bool = True,  # say where the pages are, and when one is finished
+    **parameters,  # of `render_study`: experiments, and those of the notebooks
+) -> Iterator[Callable[[], None]]:  # to be called after each training
+    "While a study trains, render each page as soon as its rows are there."
+    site, tasks = _study_pages(profile, parameters.pop("experiments", None), False, parameters)
+    waiting, begun, started = dict.fromkeys(cell.table for cell in wanted), [], time.monotonic()
+    tell = partial(tqdm.write, file=sys.stderr) if progress else len
+
+    def render(name):
+        state, _ = _attempt(tasks[name], name)
+        tell(f"{name} {state} after {time.monotonic() - started:.0f} s")
+
+    def look():
+        absent = {cell.table for cell in missing()}
+        for table in [name for name in waiting if absent and name not in absent]:
+            del waiting[table]
+            if not begun:
+                with site.lock():
+                    tell(f"The study's pages, as they are finished: {_write_site(site)}")
+            begun.append(pool.submit(render, experiment_notebook(table).stem))
+
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            look()
+            yield look
+        except KeyboardInterrupt:
+            _interrupt(pool, begun)
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 # %% ../nbs/41_report.ipynb #d8ea8f74
 KEPT_FIGURES = ("table_2", "extension_controls", "figure_5", "claims")  # no image in them
@@ -975,7 +1033,7 @@ def _outdated(site, name, digest):
 def render_library(
     reports: Path | None = None,  # folder that gets `library/`; None: reports/ of the study
     jobs: int | None = 2,  # notebooks at a time; None: as many as there are processors
-    progress: bool = True,  # tell each page that is finished
+    progress: bool = True,  # say when a page is finished
     notebooks: list | None = None,  # paths; None: all of the library
 ) -> Path:  # <reports>/library/index.html
     "Run the library's notebooks where they have changed, and render them as its documentation."

@@ -51,7 +51,7 @@ class Prediction:
 
 # %% ../nbs/35_results.ipynb #5c031cac
 def _order(image_ids, cell, images, folder):
-    "Where each image of the part stands in an evaluation, and its position in the table"
+    "Where each image of the part is in an evaluation, and its position in the table"
     parts = images.round(cell.fold)
     expected = parts.validation if cell.evaluation.part == "validation" else parts.test
     found = pd.Index(images.table.images["image_id"]).get_indexer(image_ids)
@@ -129,7 +129,7 @@ MAJORITY = "Majority class"
 def majority_predictions(
     runs: Sequence[StudyRun],
     data: Mapping[str, StudyData],  # by `run.dataset`
-) -> list[Prediction]:  # one an experiment, network, set of images and fold
+) -> list[Prediction]:  # one per experiment, network, set of images and fold
     "What a network that always says the most frequent class would score"
     cells = {(cell.table, cell.network, cell.scored, cell.fold): cell for cell in runs}
     said = []
@@ -193,7 +193,7 @@ def summary(
     runs: Sequence[StudyRun],  # rows that the table shall have, there or not
     predictions: Sequence[Prediction],  # what there is; the majority class too, if wanted
     data: Mapping[str, StudyData],  # by `run.dataset`
-) -> pd.DataFrame:  # one row a table, network, row, dataset and metric; columns as told below
+) -> pd.DataFrame:  # one row per table, network, row, dataset and metric; columns as listed below
     "Each row of a table over its folds: mean, deviations, interval, and the published value"
     groups = {(c.table, c.network, c.row, c.ours, c.run.dataset): [] for c in runs}
     for p in predictions:
@@ -233,7 +233,7 @@ def training_spreads(
         row = of_images.setdefault((p.table, p.row), {})
         row[p.source.split("/")[0]] = p
     for key, of_images in rows.items():
-        for best in (True, False):  # rows that stand on all folds; where there are none, any
+        for best in (True, False):  # rows that have all folds; where there are none, any
             once = {frozenset(row): row.values() for (table, _), row in of_images.items()
                     if (table in data[key[1]].repeated) == best}
             spread = training_spread([[statistic(p, data) for p in row] for row in once.values()])
@@ -246,7 +246,7 @@ def decide(
     table: pd.DataFrame,  # network, low, high, retrained_low, retrained_high, p, retrained_p
     level: float = 0.05,  # of the decision, over all comparisons of a network
 ) -> pd.DataFrame:  # the same with one p (where it is known, with retraining), p_holm, decided
-    "Which differences are more than the luck of lesions and of trainings"
+    "Which differences are more than the chance of lesions and of trainings"
     table = table.assign(p=np.fmax(table["p"], table["retrained_p"])).drop(columns="retrained_p")
     table["p_holm"] = table.groupby("network")["p"].transform(adjust_p) if len(table) else []
     excluded = ((table[low] > 0) | (table[high] < 0)

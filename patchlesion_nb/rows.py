@@ -18,7 +18,7 @@ import pandas as pd
 from .core import did_you_mean
 
 # %% ../nbs/31_rows.ipynb #0b254108
-def published() -> pd.DataFrame:  # one row a published value, see below
+def published() -> pd.DataFrame:  # one row per published value, see below
     "The numbers of the paper's Tables I to VI"
     file = files("patchlesion_nb") / "resources" / "published.csv"
     with file.open(encoding="utf-8") as stream:

@@ -101,7 +101,7 @@ def audit_leakage(
     table: ImageTable, # the images
     split: pd.Series, # part of each image, indexed by image id
 ) -> pd.DataFrame: # columns part, other, shared_lesions, leaking_images, share (of part, 0 to 1)
-    "For each part that is judged on: how many of its lesions stand in the training set too."
+    "For each part that is scored: how many of its lesions are in the training set too."
     check_split(table, split)
     parts = split.loc[table.images.image_id].to_numpy()
     folds = _folds(split) or [TRAIN]

@@ -44,7 +44,7 @@ def group_counts(
     images: pd.DataFrame,  # rows of an `ImageTable`, such as those of its test set
     classes: tuple,  # in order
     least: int = pages.LEAST_LESIONS,  # lesions of a class for it to be scored
-) -> pd.DataFrame:  # by, group, class_name, images, lesions, scored; a line a group and class
+) -> pd.DataFrame:  # by, group, class_name, images, lesions, scored; one line per group and class
     "How many images and lesions of each class each group has"
     lines, groups = [], subgroups(images)
     order = [*_AGE_BANDS, "female", "male", *_SITES]
@@ -76,7 +76,7 @@ def _in_groups(page, least):
 def group_scores(
     page: pages.Page,  # prepared
     least: int = pages.LEAST_LESIONS,  # as for `group_counts`
-    melanoma: str = "MEL",  # the class whose sensitivity stands apart, where there is one
+    melanoma: str = "MEL",  # the class whose sensitivity is listed separately, if there is one
 ) -> pd.DataFrame:  # by, group, network, row, metric, value, low, high (percent), classes
     "MC-sensitivity and melanoma sensitivity of every row in every group, with intervals by lesion"
     lines = []

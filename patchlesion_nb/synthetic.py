@@ -302,7 +302,7 @@ def _parts(images, test_per_class):
 
 # %% ../nbs/03_synthetic.ipynb #0feced54
 def _lesion_rows(class_name, part, left, random):
-    "Yield one row an image until `left` images are gathered into lesions."
+    "Yield one row per image until `left` images are gathered into lesions."
     types = _HAM_DIAGNOSIS_TYPES[class_name]
     chances = np.array(list(types.values())) / sum(types.values())
     while left:
@@ -317,7 +317,7 @@ def _lesion_rows(class_name, part, left, random):
 
 
 def _study_rows(images, test_per_class, seed):
-    "One row an image, in the order of their ids, which tells nothing."
+    "One row per image, in the order of their ids, which carries no information."
     random = _generator(seed, "study")
     rows = pd.DataFrame([row for name, part, count in _parts(images, test_per_class)
                          for row in _lesion_rows(name, part, count, random)])
@@ -439,7 +439,7 @@ _SPC_CONTRAST = 1.5
 
 
 def _case_rows(images, test_per_class, size, seed):
-    "One row a case, in the order of meta.csv, which tells nothing."
+    "One row per case, in the order of meta.csv, which carries no information."
     random = _generator(seed, "cases")
     rows = []
     for name, diagnosis, part in _case_parts(images, test_per_class):

@@ -160,7 +160,7 @@ class ScaledLoss(Callback):
 
 # %% ../nbs/26_training.ipynb #4852f6f0
 class History(Callback):
-    "Mean training loss and validation scores, a row an epoch"
+    "Mean training loss and validation scores, one row per epoch"
 
     order = 10
 
@@ -242,7 +242,7 @@ class ProgressBar(Callback):
 
 
 def _progress_bar(config, state, epoch_images, shown):
-    "A bar over all epochs that starts where the checkpoint stands; a context manager"
+    "A bar over all epochs that starts at the checkpoint; a context manager"
     return tqdm(total=config.epochs * epoch_images, initial=state.images_in_all, unit="image",
                 desc=f"{config.network} {config.strategy} fold {config.fold}", mininterval=1.0,
                 leave=False, disable=not shown)
@@ -327,7 +327,7 @@ def _callbacks(config, table, round, folder, state, every_seconds):
 
 
 def _learner(config, table, store, round, checkpoint):
-    "The learner, and where its training stands: at its checkpoint or at the start"
+    "The learner, and how far its training has come: its checkpoint, or the start"
     resumes = checkpoint.exists()
     network = configured_network(config, len(table.classes), "none" if resumes else config.weights)
     learner = make_learner(_loaders(config, table, store, round), network, config)
