@@ -121,25 +121,29 @@ def propose_columns(
     levels: tuple = (),  # of certainty, from the least to the most
 ) -> Columns:
     "Columns for image, class, group and certainty, each with its reason"
-    for name in filter(None, (image, label, group, certainty)):
-        if name not in rows:
-            raise DataError(f"there is no column {name!r}; {did_you_mean(name, rows.columns)}.")
-    rows = rows[[name for name in rows if not re.match(r"Unnamed: \d+$", name)]]
-    share, image = (1, image) if image else _image_column(rows, images)[0]
-    reasons = {"image": f"{share:.0%} of its values name images."}
-    label, reasons["class"] = _chosen(rows.drop(columns=image), "class", label, lambda values: (
-        1 < values.nunique() <= min(100, len(rows) / 3) and (values != "").all()
-        and values.name not in (group, certainty)))
-    if not label:
-        raise DataError(f"no column looks like a class, with a few values that recur and none "
-                        f"empty; the columns are {some(rows, 9)}. Name one with --class-column.")
-    rest = rows.drop(columns=[image, label])
-    group, reasons["group"] = _chosen(rest, "group", group, lambda values: (
+    asked = [name for name in (image, label, group, certainty) if name]
+    for name in asked:
+        if name not in rows or asked.count(name) > 1:
+            raise DataError(f"column {name!r} is named twice, or not there; "
+                            f"{did_you_mean(name, rows.columns)}.")
+    free = rows[[name for name in rows if not re.match(r"Unnamed: \d+$", name)]]
+    free = free.drop(columns=asked)
+    share, image = (1, image) if image else _image_column(free, images)[0]
+    free = free.drop(columns=image, errors="ignore")
+    reasons = {"image": f"{share:.0%} of its values name images." if image not in asked else
+               "As you said."}
+    label, reasons["class"] = _chosen(free, "class", label, lambda values: (
+        1 < values.nunique() <= min(100, len(rows) / 3) and (values != "").all()))
+    free = free.drop(columns=label, errors="ignore")
+    group, reasons["group"] = _chosen(free, "group", group, lambda values: (
         kind_of(values.name) == "group" and values.nunique() < len(rows)))
-    rest = rest.drop(columns=group or [])
-    certainty, reasons["certainty"] = _chosen(rest, "certainty", certainty, lambda values: (
+    free = free.drop(columns=group, errors="ignore")
+    certainty, reasons["certainty"] = _chosen(free, "certainty", certainty, lambda values: (
         kind_of(values.name) == "certainty" and ordered_levels(values)))
-    levels = _degrees(rest[certainty], levels) if certainty else ()
+    if not label:
+        raise DataError("no column looks like a class, with a few values that recur and none "
+                        f"empty; the columns are {some(rows, 9)}. Name one with --class-column.")
+    levels = _degrees(rows[certainty], levels) if certainty else ()
     return Columns(image, label, group, certainty, levels, reasons)
 
 
@@ -177,7 +181,7 @@ def notices(
     "What was noticed in some images"
     counts, groups = class_counts(table), table.images["lesion_id"].value_counts()
     told = [f"{len(table)} images of {len(counts)} classes: "
-            + ", ".join(f"{name} {count}" for name, count in counts.items())]
+            + some([f"{name} {count}" for name, count in counts.items()], 20)]
     if group != "image":
         least, most = groups.min(), groups.max()
         told.append(f"{len(groups)} {group}s of {least}{f' to {most}' * bool(most > least)} images")
@@ -188,7 +192,7 @@ def notices(
         told.append(f"{(seen['mode'] != 'RGB').sum()} images are not RGB ({', '.join(modes)}): the "
                     "profile converts them")
     if few := [f"{name} ({count})" for name, count in counts.items() if count < 10]:
-        told.append(f"classes of fewer than ten images: {', '.join(few)}. Their scores will say "
+        told.append(f"classes of fewer than ten images: {some(few, 9)}. Their scores will say "
                     "little; join them with others, or find more images")
     return told + _twins(table, seen, group)
 
