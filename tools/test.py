@@ -5,7 +5,8 @@
 2. the training code's version is the recorded one;
 3. every library notebook runs (nbdev's test runner);
 4. every notebook under experiments, tests, tutorials and benchmarks runs by papermill, with the
-   profile `smoke` where it has such a parameter. `raise unittest.SkipTest(why)` skips a notebook.
+   profile `smoke` where it has such a parameter. `raise unittest.SkipTest(why)` skips a notebook;
+5. README says what the kept results say, and their tables have the columns that pages have now.
 
 Importing torch, fastai and their like takes longer than most notebooks. So a fork server imports them once, and
 library notebooks and experiments run in its copies; the rest, which starts processes of its own, in new kernels.
@@ -128,6 +129,21 @@ def check_training_version():
     return output if status else ""
 
 
+def check_readme():
+    status, output = run([sys.executable, ROOT / "tools" / "readme.py", "--check"])
+    return output if status else ""
+
+
+def check_kept_columns(made):
+    "The tables of kept results (reports/*/kept) have the columns of those that the experiments have just written"
+    def header(path):
+        return path.read_text("utf-8").partition("\n")[0]
+
+    there = {path: made / path.parent.name / path.name for path in sorted(ROOT.glob("reports/*/kept/*/*.csv"))}
+    wrong = [str(kept.relative_to(ROOT)) for kept, now in there.items() if now.is_file() and header(kept) != header(now)]
+    return f"other columns than now: {', '.join(wrong)}; run `patchlesion study --keep` again" if wrong else ""
+
+
 def notebooks(pattern):
     return sorted(path for path in (ROOT / "nbs").glob(pattern) if ".ipynb_checkpoints" not in path.parts)
 
@@ -176,6 +192,8 @@ def test_papermill_notebook(path, shared_root):
     source = "\n".join("".join(cell["source"]) for cell in content["cells"]
                        if "parameters" in cell["metadata"].get("tags", []))
     parameters = {"profile": "smoke"} if "profile" in source else {}
+    if path.parent.name == "experiments":
+        parameters["output"] = str(Path(shared_root, "written", path.stem))
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "out.ipynb")
         if path.parent.name == "experiments":
@@ -208,7 +226,7 @@ def main():
     options = parser.parse_args()
     prepare()
     checks = {"in sync and clean": check_in_sync, "kernels, tags, outputs": check_notebooks,
-              "encodings": check_encodings, "training version": check_training_version}
+              "encodings": check_encodings, "training version": check_training_version, "README": check_readme}
     results = [(name, "failed" if (why := check()) else "passed", why) for name, check in checks.items()]
     for name, outcome, _ in results:
         print(f"{outcome:8}           {name}", flush=True)
@@ -219,6 +237,8 @@ def main():
     paths = sorted(paths, key=lambda path: path.parent.name not in FOLDERS)
     with tempfile.TemporaryDirectory() as shared_root, ThreadPoolExecutor(options.jobs) as pool:
         results += pool.map(lambda path: test_notebook(path, shared_root), paths)
+        why = check_kept_columns(Path(shared_root, "written"))
+        results.append(("columns of kept results", "failed" if why else "passed", why))
     for name, outcome, why in results:
         if outcome == "failed":
             print(f"\n=== {name}\n{why[-6000:]}")
