@@ -62,8 +62,7 @@ def sources(
     profile: Profile,
 ) -> dict[str, Source]:  # "", "spc", "spc_window", "grouped_split", "random_split", "seed5", ...
     "Every set of images that a row may name, by the name that rows have for it"
-    same = dict(size=profile.image_size, colour=profile.colour, seed=profile.synthetic_seed,
-                keep=profile.store_keep)
+    same = dict(size=profile.image_size, colour=profile.colour, seed=profile.synthetic_seed)
     main = Source(
         profile.dataset, "synthetic_ham10000" if profile.data == "synthetic" else "folder",
         split=profile.split, folder=profile.folder or profile.dataset,

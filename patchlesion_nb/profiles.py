@@ -128,9 +128,6 @@ class Profile(BaseModel):
         "resize", description="to the size of the others as the paper says, or not; D6")
     spc_images: int = Field(0, ge=0, description="for a drawn one: images to train on")
     spc_test_per_class: int = Field(0, ge=0, description="for a drawn one: test images a class")
-    store_keep: Literal["pixels", "jpeg"] = Field(
-        "pixels", description="what the store holds: pixels, or compressed images if those "
-        "are too many")
     replication_seeds: tuple[int, ...] = Field(
         (), description="for synthetic: seeds of the phantoms on which findings must hold, too")
     test_sets: tuple[str, ...] = Field(

@@ -43,7 +43,6 @@ class Source:
     images: int = 0  # for synthetic sets: images to train on
     test_per_class: int = 0  # for synthetic sets: test images of each class
     seed: int = 0  # for synthetic sets
-    keep: Literal["pixels", "jpeg"] = "pixels"  # in the store; JPEGs for huge sets
     merge_lesions: str = ""  # pairs of images of one lesion: a CSV in the folder, or ham10000
     table: str = ""  # path of a CSV with one row per image; "": the folder has metadata of its own
     columns: tuple[str, ...] = ()  # for table: of image, class, group and certainty; "" for none
@@ -89,14 +88,13 @@ def store_folder(
     size: tuple[int, int] | None = None,  # height and width, pixels; None: of the first image
     root: str | Path | None = None,  # folder of the study; None: `study_root()`
     fit: str = "resize",  # resize or window
-    keep: str = "pixels",  # pixels or jpeg
 ) -> Path:  # whether or not it is there
     "Where the pixel store of a set of images lies, or would lie"
     from patchlesion_nb.store import first_size
 
     height, width = size or first_size(table)
     kind = [f"{table.name}_{height}x{width}_{table.fingerprint()[:8]}"]
-    kind += [word for word in (fit, keep) if word not in ("resize", "pixels")]
+    kind += [fit] * (fit != "resize")
     return _stores(root) / "_".join(kind)
 
 # %% ../nbs/05_sources.ipynb #dd6ed95a
@@ -208,9 +206,9 @@ def prepare_source(
     if source.layout != "folder":
         _draw(source, folder, progress)
     table = _read_table(source, folder)
-    place = store_folder(table, source.size, root, source.fit, source.keep)
+    place = store_folder(table, source.size, root, source.fit)
     store = build_store(table, place, source.size, source.colour, progress=progress,
-                        fit=source.fit, keep=source.keep)
+                        fit=source.fit)
     images = _images_of(source, table, folder, root, store.folder, store.fingerprint)
     if progress and source.merge_lesions:
         across = pairs_across(images.split, _pairs(source, folder))
@@ -236,7 +234,7 @@ def source_if_there(
         if data_root is not None and source.layout == "folder":
             raise
         return None
-    store = store_folder(table, source.size, root, source.fit, source.keep)
+    store = store_folder(table, source.size, root, source.fit)
     if not store.is_dir():
         return None
     pixels = read_store_header(store)["pixels_sha256"]
