@@ -857,10 +857,10 @@ def _agreement(same):
 _ADDS = {"supported": "attention itself adds something",
          "not supported": "attention itself takes something away",
          "undecided": "what attention itself adds is not decided"}
-_LONGER_BEATS = {"supported": "which is less than attention has with fewer steps",
-                 "not supported": "which is more than attention has: crops and steps alone do more "
-                                  "than all that the ladder adds",
-                 "undecided": "which is not decidedly different from what attention has"}
+_LONGER_BEATS = {"supported": "less than attention gains in fewer steps",
+                 "not supported": "more than attention gains: more crops and steps alone do more "
+                                  "than all these changes together",
+                 "undecided": "not decidedly different from what attention gains"}
 
 
 def _step(line):
@@ -895,14 +895,14 @@ def explain_gain(
     names = [f"Step: {cause}" for cause in LADDER]
     chosen, missing = _chosen(lines, network, [*names, longer, beaten])
     if missing:
-        return f"{network}: the ladder is not complete; {missing}."
+        return f"{network}: the steps are not complete; {missing}."
     steps = chosen.loc[names]
     told = [f"{cause} {_step(line)}" for cause, line in zip(LADDER, steps.itertuples())]
     whole = steps["measured"].sum()
     place = f"{abs(whole):.1f} points {'above' if whole >= 0 else 'below'} Multi-Crop"
     return (f"{network}: at equal optimiser steps Initial Attention lies {place}. "
             f"Step by step: {', '.join(told)}. So {_ADDS[steps['verdict'].iloc[-1]]}. "
-            f"Multi-Crop trained on as many crops, and as many more steps, changes by "
+            f"Multi-Crop trained on as many crops, and so for more steps, gains "
             f"{_step(chosen.loc[longer])}, {_LONGER_BEATS[chosen.loc[beaten, 'verdict']]} "
             f"(Initial Attention minus this: {_step(chosen.loc[beaten])}). Attention trained for "
             f"as many steps was not tried.{_basis(chosen)}")
