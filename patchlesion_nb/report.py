@@ -10,6 +10,7 @@ __all__ = ['TEMPLATES', 'HEAVY', 'PHONE', 'COLOURS', 'SECTIONS', 'KEPT_FIGURES',
            'changed_since_kept', 'since_kept', 'check_pages', 'library_notebooks', 'render_library']
 
 # %% ../nbs/41_report.ipynb #7a19f641
+import ast
 import base64
 import hashlib
 import io
