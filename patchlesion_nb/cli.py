@@ -380,7 +380,7 @@ def study_command(
     from patchlesion_nb.executors import executor_named
     from patchlesion_nb.plan import study_runs
     from patchlesion_nb.profiles import load_profile
-    from patchlesion_nb.report import keep_pages, since_kept
+    from patchlesion_nb.report import keep_pages, require_page_packages, since_kept
 
     seconds = hours * 3600 - min(30, hours * 720) if hours else 0
     deadline = time.monotonic() + seconds if hours else None
@@ -389,6 +389,7 @@ def study_command(
         wanted = study_runs(load_profile(profile), only, networks, folds)
         if dry_run:
             return plan_command(profile, data_root, only, networks, folds, quiet=quiet)
+        require_page_packages()
         part = dict(data_root=data_root, experiments=only, networks=networks, folds=folds,
                     train=False)
         how = (executor, not quiet, deadline)
@@ -523,10 +524,11 @@ def runs_check(profile: ProfileOption = "demo", quiet: Quiet = False):
     "Verify kept trainings, and make the pages' numbers from them again; 1 if any differs."
     from patchlesion_nb.plan import study_data_if_there, study_runs
     from patchlesion_nb.profiles import load_profile
-    from patchlesion_nb.report import check_pages
+    from patchlesion_nb.report import check_pages, require_page_packages
     from patchlesion_nb.runs import RunStore
 
     with _Friendly(quiet):
+        require_page_packages()
         chosen = load_profile(profile)
         store = RunStore(profile=chosen.name)
         data = study_data_if_there(chosen, study_runs(chosen), store=store)
@@ -699,6 +701,7 @@ def bench_command(
 ):
     "Measure speed and memory here, each figure beside a reference, and print where the page is."
     from patchlesion_nb import bench
+    from patchlesion_nb.report import require_page_packages
 
     with _Friendly(quiet):
         if advise and only:
@@ -708,6 +711,7 @@ def bench_command(
             typer.echo(table.to_string(index=False, na_rep="-", formatters=_RATIOS))
             typer.echo("ratios of this machine, this minute; a changed setting makes other runs")
         else:
+            require_page_packages()
             page = bench.run_benchmarks(profile or "smoke", only, progress=not quiet)
             typer.echo(f"The benchmarks' page: {page}")
 

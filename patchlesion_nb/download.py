@@ -91,7 +91,7 @@ def _retrieved(file, folder, source, progress):
                         "same command goes on from there.", part) from error
     except ValueError as error:
         raise DataError(f"{copy or file.url} is not the published {file.name}, whose MD5 is "
-                        f"{file.md5}; no copy of it was kept. Download it again.", file.name) from error
+                        f"{file.md5}; no copy was kept. Download it again.", file.name) from error
 
 
 def download_ham10000(
