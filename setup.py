@@ -9,6 +9,8 @@ HERE = Path(__file__).parent
 parser = ConfigParser(delimiters=["="])
 parser.read(HERE / "settings.ini", encoding="utf-8")
 settings = parser["DEFAULT"]
+extras = {name: settings[f"{name}_requirements"].split() for name in ("study", "dev", "export", "hub", "lite0")}
+extras["dev"] += extras["study"]
 
 
 class WithExperiments(build_py):
@@ -45,7 +47,7 @@ setup(
     package_data={"patchlesion_nb": ["resources/**/*"]},
     python_requires=f">={settings['min_python']}",
     install_requires=settings["requirements"].split(),
-    extras_require={extra: settings[f"{extra}_requirements"].split() for extra in ("dev", "export", "hub", "lite0")},
+    extras_require=extras,
     entry_points={
         "console_scripts": settings["console_scripts"].split(),
         "nbdev": ["patchlesion_nb=patchlesion_nb._modidx:d"],

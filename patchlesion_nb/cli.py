@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['app', 'data_app', 'Quiet', 'ProfileOption', 'DataRoot', 'Tables', 'FoldsOption', 'Networks', 'runs_app', 'data_synth',
-           'data_check', 'data_prepare', 'init_command', 'plan_command', 'train_command', 'study_command', 'runs_list',
-           'runs_show', 'runs_compare', 'runs_keep', 'runs_check', 'predict_command', 'export_command', 'parse_values',
-           'tune_command', 'judge_command', 'protocol_command', 'bench_command']
+           'data_download', 'data_check', 'data_prepare', 'init_command', 'plan_command', 'train_command',
+           'study_command', 'runs_list', 'runs_show', 'runs_compare', 'runs_keep', 'runs_check', 'predict_command',
+           'export_command', 'parse_values', 'tune_command', 'judge_command', 'protocol_command', 'bench_command']
 
 # %% ../nbs/49_cli.ipynb #dc868aaf
 import json
@@ -104,6 +104,30 @@ def data_synth(
     with _Friendly(quiet):
         written = write_ham10000(folder, images, test_per_class, (height, width), seed)
         typer.echo(f"{images} images and {test_per_class} test images per class are in {written}")
+
+# %% ../nbs/49_cli.ipynb #512aea3b
+@data_app.command("download")
+def data_download(
+    name: Annotated[str, typer.Argument(help="ham10000.")],
+    folder: Annotated[Path | None, typer.Argument(
+        help="Folder to write; else where a study looks for them.")] = None,
+    accept: Annotated[bool, typer.Option(
+        "--accept-licence", help="You have read the licence, which is shown without this.")] = False,
+    source: Annotated[Path | None, typer.Option(
+        "--from", help="Folder that has the files: they are copied and checked.")] = None,
+    quiet: Quiet = False,
+):
+    "Get the images of a data set and check them; the same command goes on with what was begun."
+    from patchlesion_nb.core import data_folder, did_you_mean
+    from patchlesion_nb.download import download_ham10000
+
+    with _Friendly(quiet):
+        if name != "ham10000":
+            raise ValueError(f"{name} cannot be downloaded: {did_you_mean(name, ['ham10000'])}")
+        folder = folder or data_folder(name)
+        paths = download_ham10000(folder, accept, source, progress=not quiet)
+        typer.echo("\n".join(map(str, paths)))
+        typer.echo(f"Look at every image: patchlesion data check {shlex.quote(str(folder))}")
 
 # %% ../nbs/49_cli.ipynb #b5784418
 def _tell_authors_split(table):
@@ -240,9 +264,13 @@ def plan_command(
     networks: Networks = None,
     folds: FoldsOption = None,
     everything: Annotated[bool, typer.Option("--all", help="List all rows to train.")] = False,
+    as_json: Annotated[bool, typer.Option(
+        "--json", help="As JSON: each training, with hours and bytes; null: not known.")] = False,
     quiet: Quiet = False,
 ):
     "What a study has, what is missing, and what that will cost."
+    import pandas as pd
+
     from patchlesion_nb.runs import RunStore
     from patchlesion_nb.plan import format_plan, plan_study, study_data_if_there, study_runs
     from patchlesion_nb.profiles import load_profile
@@ -252,7 +280,10 @@ def plan_command(
         wanted = study_runs(chosen, only, networks, folds)
         store = RunStore(profile=chosen.name)
         data = study_data_if_there(chosen, wanted, data_root, store=store)
-        typer.echo(format_plan(plan_study(chosen, wanted, data, store), None if everything else 6))
+        plan = plan_study(chosen, wanted, data, store)
+        told = vars(plan) | {"trainings": plan.trainings.to_dict("records")}
+        typer.echo(pd.Series(told).to_json(indent=1, double_precision=15) if as_json
+                   else format_plan(plan, None if everything else 6))
 
 # %% ../nbs/49_cli.ipynb #d199274a
 def _history_text(folder):
@@ -349,7 +380,7 @@ def study_command(
     from patchlesion_nb.executors import executor_named
     from patchlesion_nb.plan import study_runs
     from patchlesion_nb.profiles import load_profile
-    from patchlesion_nb.report import keep_pages, since_kept
+    from patchlesion_nb.report import keep_pages, require_page_packages, since_kept
 
     seconds = hours * 3600 - min(30, hours * 720) if hours else 0
     deadline = time.monotonic() + seconds if hours else None
@@ -358,6 +389,7 @@ def study_command(
         wanted = study_runs(load_profile(profile), only, networks, folds)
         if dry_run:
             return plan_command(profile, data_root, only, networks, folds, quiet=quiet)
+        require_page_packages()
         part = dict(data_root=data_root, experiments=only, networks=networks, folds=folds,
                     train=False)
         how = (executor, not quiet, deadline)
@@ -492,10 +524,11 @@ def runs_check(profile: ProfileOption = "demo", quiet: Quiet = False):
     "Verify kept trainings, and make the pages' numbers from them again; 1 if any differs."
     from patchlesion_nb.plan import study_data_if_there, study_runs
     from patchlesion_nb.profiles import load_profile
-    from patchlesion_nb.report import check_pages
+    from patchlesion_nb.report import check_pages, require_page_packages
     from patchlesion_nb.runs import RunStore
 
     with _Friendly(quiet):
+        require_page_packages()
         chosen = load_profile(profile)
         store = RunStore(profile=chosen.name)
         data = study_data_if_there(chosen, study_runs(chosen), store=store)
@@ -668,6 +701,7 @@ def bench_command(
 ):
     "Measure speed and memory here, each figure beside a reference, and print where the page is."
     from patchlesion_nb import bench
+    from patchlesion_nb.report import require_page_packages
 
     with _Friendly(quiet):
         if advise and only:
@@ -677,6 +711,7 @@ def bench_command(
             typer.echo(table.to_string(index=False, na_rep="-", formatters=_RATIOS))
             typer.echo("ratios of this machine, this minute; a changed setting makes other runs")
         else:
+            require_page_packages()
             page = bench.run_benchmarks(profile or "smoke", only, progress=not quiet)
             typer.echo(f"The benchmarks' page: {page}")
 

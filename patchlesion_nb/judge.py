@@ -643,6 +643,8 @@ def judge(
     output = Path(output) if output is not None else None
     if output is not None and output.suffix != ".html":
         raise ValueError(f"output = {output}: expected the name of a page, such as judged.html")
+    if output is not None:
+        report.require_page_packages()
     known = known_labels(data_root)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*has no image here.*")

@@ -26,7 +26,7 @@ from .metadata import find_images, path_id
 from .metrics import reduce_crops
 from .plan import StudyData, StudyRun, sources, study_data_if_there, study_runs
 from .profiles import Profile, load_profile
-from .report import fill_template, page_html, table_html
+from .report import fill_template, page_html, require_page_packages, table_html
 from .results import read_predictions
 from .rows import EXPERIMENTS
 from .runs import RunStore
@@ -432,6 +432,8 @@ def predict(
     progress: bool = False,  # show how far it is
 ) -> pd.DataFrame:  # image, prediction, probability, spread, each class; set, if asked for
     "What trained networks say of images: a row per image, the mean over the networks"
+    if page is not None:
+        require_page_packages()
     runs, images = ([one] if isinstance(one, (str, Path)) else list(one) for one in (runs, images))
     members = find_networks(runs, profile, networks, data_root)
     members = [replace(one, colour=colour or one.colour) for one in members]
