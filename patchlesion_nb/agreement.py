@@ -21,7 +21,7 @@ import pandas as pd
 from PIL import Image
 from scipy.stats import rankdata
 
-from .core import DataError
+from .core import DataError, zip_members
 
 # %% ../nbs/28_agreement.ipynb #87991f12
 MASKS = "HAM10000_segmentations_lesion_tschandl"  # name of the public download
@@ -32,7 +32,8 @@ def _mask_files(folder, stack):
     archive = Path(folder, f"{MASKS}.zip")
     if archive.is_file():
         opened = stack.enter_context(ZipFile(archive))
-        return {Path(name).name: partial(opened.read, name) for name in opened.namelist()}
+        return {Path(member.filename).name: partial(opened.read, member)
+                for member in zip_members(archive)}
     files = {path.name: path.read_bytes for path in Path(folder, MASKS).rglob("*.png")}
     if not files:
         raise DataError(f"{folder} holds no lesion masks: expected {archive.name} (or a folder of "

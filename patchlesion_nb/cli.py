@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['app', 'data_app', 'Quiet', 'ProfileOption', 'DataRoot', 'Tables', 'FoldsOption', 'Networks', 'runs_app', 'data_synth',
            'data_download', 'data_check', 'data_prepare', 'init_command', 'plan_command', 'train_command',
-           'study_command', 'runs_list', 'runs_show', 'runs_compare', 'runs_keep', 'runs_check', 'predict_command',
-           'export_command', 'parse_values', 'tune_command', 'judge_command', 'protocol_command', 'bench_command']
+           'study_command', 'runs_list', 'runs_show', 'runs_compare', 'runs_keep', 'runs_pack', 'runs_merge',
+           'runs_prune', 'check_command', 'predict_command', 'export_command', 'parse_values', 'tune_command',
+           'judge_command', 'protocol_command', 'bench_command']
 
 # %% ../nbs/49_cli.ipynb #dc868aaf
 import json
@@ -15,7 +16,7 @@ import signal
 import sys
 import time
 import warnings
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -519,28 +520,110 @@ def runs_keep(profile: ProfileOption = "demo", data_root: DataRoot = None, quiet
         typer.echo(f"{count} finished runs of {chosen.name} are kept in {store.kept / 'runs'}")
 
 # %% ../nbs/49_cli.ipynb #b5774cdd
-@runs_app.command("check")
-def runs_check(profile: ProfileOption = "demo", quiet: Quiet = False):
-    "Verify kept trainings, and make the pages' numbers from them again; 1 if any differs."
-    from patchlesion_nb.plan import study_data_if_there, study_runs
+@runs_app.command("pack")
+def runs_pack(
+    file: Annotated[Path, typer.Argument(help="Zip to write.")],
+    profile: Annotated[str | None, typer.Option(help="Only what this profile asks for.")] = None,
+    data_root: DataRoot = None,
+    quiet: Quiet = False,
+):
+    "Write finished trainings and evaluations, weights and all, into a zip."
+    from patchlesion_nb.plan import asked_places
     from patchlesion_nb.profiles import load_profile
-    from patchlesion_nb.report import check_pages, require_page_packages
     from patchlesion_nb.runs import RunStore
 
     with _Friendly(quiet):
-        require_page_packages()
-        chosen = load_profile(profile)
-        store = RunStore(profile=chosen.name)
-        data = study_data_if_there(chosen, study_runs(chosen), store=store)
-        named = {name: images.named_fingerprints for name, images in data.items()}
-        told = store.refused_kept(named)
-        differing, compared = check_pages(profile)
-        for line in told + differing:
-            typer.echo(line)
-        kept = len(list((store.kept / "runs").glob("[!.]*/")))
-        typer.echo(f"{kept} kept runs, {len(told)} of them not shown; {compared} files of pages "
-                   f"compared, {len(differing)} problems")
-        if told or differing:
+        store = RunStore()
+        wanted = asked_places(load_profile(profile), store, data_root) if profile else None
+        places = store.pack(file, wanted)
+        runs = sum(place.startswith("runs/") for place in places)
+        typer.echo(f"{runs} runs and {len(places) - runs} evaluations are in {file} "
+                   f"({file.stat().st_size / 1e6:,.1f} MB)")
+
+
+@runs_app.command("merge")
+def runs_merge(
+    source: Annotated[Path, typer.Argument(help="Zip of runs pack, or the folder of a study.")],
+    quiet: Quiet = False,
+):
+    "Take over trainings of another machine; the same id with other results is refused."
+    from patchlesion_nb.runs import RunStore
+
+    with _Friendly(quiet):
+        new, known = RunStore().merge(source)
+        for place in new:
+            typer.echo(f"new: {place}")
+        typer.echo(f"{len(new)} of {len(new) + known} runs and evaluations are new"
+                   + "; all were here already" * (not new))
+
+
+@runs_app.command("prune")
+def runs_prune(
+    profile: Annotated[list[str], typer.Option(help="A profile that is needed; repeatable.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Delete them.")] = False,
+    data_root: DataRoot = None,
+    quiet: Quiet = False,
+):
+    "List trainings and evaluations that no row of these profiles asks for; delete with --yes."
+    from patchlesion_nb.plan import asked_places
+    from patchlesion_nb.profiles import load_profile
+    from patchlesion_nb.runs import RunStore
+
+    with _Friendly(quiet):
+        store = RunStore()
+        asked = set().union(*(asked_places(load_profile(name), store, data_root)
+                              for name in profile))
+        unasked = {place: size for place, size in store.sizes().items() if place not in asked}
+        for place, size in unasked.items():
+            typer.echo(f"{size / 1e6:9,.1f} MB  {place}")
+        if yes and unasked:
+            store.prune(list(unasked))
+        done = "deleted" if yes else "to be deleted with --yes" if unasked else "nothing to delete"
+        typer.echo(f"{sum(unasked.values()) / 1e6:9,.1f} MB  in {len(unasked)} runs and evaluations "
+                   f"that {', '.join(profile)} do{'es' * (len(profile) == 1)} not ask for: {done}")
+
+# %% ../nbs/49_cli.ipynb #9241e9e2
+def _repair(findings):
+    "Move what is damaged in data/ aside; what was done and what is to be typed, in words"
+    from patchlesion_nb.runs import RunStore
+
+    store, told = RunStore(), []
+    for path in (Path(one.file) for one in findings):
+        if path.is_relative_to(store.root / "data"):
+            told += [f"moved {old} to {new}" for old, new in store.set_aside(path).items()]
+    commands = dict.fromkeys(one.mend for one in findings)
+    return told + ["made again by:"] * bool(commands) + [f"  {command}" for command in commands]
+
+
+@app.command("check")
+def check_command(
+    profile: ProfileOption = "demo",
+    pages: Annotated[bool, typer.Option(help="--no-pages: compare checksums only.")] = True,
+    repair: Annotated[bool, typer.Option(
+        "--repair", help="Say what makes it again; damaged runs are moved to data/damaged.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    quiet: Quiet = False,
+):
+    "Verify stores, runs and pages, and make every number of the pages again; 1 if any differs."
+    from patchlesion_nb.report import check_study, require_page_packages
+
+    with _Friendly(quiet):
+        if pages:
+            require_page_packages()
+        with redirect_stdout(sys.stderr):  # what readers print of the images
+            findings, looked = check_study(profile, pages, progress=not quiet)
+        told = _repair(findings) if repair else []
+        if as_json:
+            lines = [{"path": one.file, "problem": one.problem, "mend": one.mend}
+                     for one in findings]
+            typer.echo(json.dumps({"findings": lines, "looked at": looked, "repair": told},
+                                  indent=1))
+        else:
+            counts = ", ".join(f"{count} {what}" for what, count in looked.items())
+            typer.echo("\n".join([*(one.problem for one in findings), *told,
+                                  f"{counts}: {len(findings) or 'nothing'} to report"]))
+        if findings:
             raise typer.Exit(1)
 
 # %% ../nbs/49_cli.ipynb #7a3c51e1

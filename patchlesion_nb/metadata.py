@@ -24,12 +24,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from itertools import chain
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from shlex import quote
 
 import pandas as pd
 
-from .core import DataError, did_you_mean, existing_path, gathered, refuse, some
+from .core import DataError, did_you_mean, existing_path, gathered, refuse, some, zip_members
 
 # %% ../nbs/01_metadata.ipynb #c15dc738
 HAM_CLASSES = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
@@ -77,21 +77,13 @@ def is_image(name):
 def _list_zip(archive, parts=1, below=""):
     archive = str(archive)
     try:
-        with zipfile.ZipFile(archive) as opened:
-            members = opened.infolist()
+        for member in zip_members(archive):
+            if is_image(name := member.filename):
+                yield path_id(f"{below}/{name}", parts), archive, name, member.CRC
     except (zipfile.BadZipFile, OSError) as error:
         with suppress(OSError), open(archive, "rb") as opened:
             error = impostor(opened.read(512)) or error
-        return refuse(f"{archive} cannot be read as a zip ({error}): download it again.", archive)
-    for member in members:
-        name = member.filename
-        path = PureWindowsPath(name)
-        if path.drive or path.root or ".." in path.parts:
-            refuse(f"{archive}: member '{name}' would be written outside the folder it is "
-                   "unpacked in. A download of this data set has no such member: delete the zip "
-                   "and download it again.", archive)
-        elif is_image(name):
-            yield path_id(f"{below}/{name}", parts), archive, name, member.CRC
+        refuse(f"{archive} cannot be read as a zip ({error}): download it again.", archive)
 
 # %% ../nbs/01_metadata.ipynb #b43c4017
 def walk_images(folder):

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MAY_BE_ONE', 'WITH_CROPS', 'experiment_rows', 'sources', 'StudyRun', 'study_runs', 'at_checkpoint',
            'distinct_trainings', 'StudyData', 'keep_images', 'kept_images', 'study_data', 'study_data_if_there',
-           'found_evaluation', 'missing_runs', 'epoch_images', 'finished_runs', 'training_speed', 'images_behind',
-           'Plan', 'plan_study', 'told_time', 'format_plan']
+           'found_evaluation', 'missing_runs', 'asked_places', 'epoch_images', 'finished_runs', 'training_speed',
+           'images_behind', 'Plan', 'plan_study', 'told_time', 'format_plan']
 
 # %% ../nbs/33_plan.ipynb #55dd0fd6
 import json
@@ -438,6 +438,30 @@ def missing_runs(
     "The cells whose evaluation is not there"
     return [cell for cell in runs if not found_evaluation(cell, data[cell.run.dataset], store)]
 
+# %% ../nbs/33_plan.ipynb #8217af6f
+def asked_places(
+    profile: Profile,
+    store: RunStore,  # of the study whose images count
+    data_root: str | Path | None = None,  # as for `study_data`
+) -> set[str]:  # such as "runs/12ab" and "evaluations/12ab/77"
+    "The runs that a profile asks for or may ask for, and their evaluations at both checkpoints"
+    cells, places, unsure, nameless = study_runs(profile), set(), set(), set()
+    data = study_data_if_there(profile, cells, data_root, store.root, store)
+    for cell in cells + at_checkpoint(cells, "best"):
+        images = data.get(cell.run.dataset)
+        if not (run := images.run_id(cell.run) if images else ""):
+            nameless.add(cell.run.dataset)
+        elif cell.scored in data:
+            key = images.evaluation_id(cell.evaluation)
+            places |= {f"runs/{run}", f"evaluations/{run}/{key}"}
+        else:
+            unsure.add(run)
+    listed = store.list_runs()
+    of_nameless = listed.get("dataset", pd.Series(dtype=str)).isin(nameless)
+    unsure |= set(listed["run"][of_nameless.to_numpy(bool)] if len(of_nameless) else ())
+    unsure |= {place.split("/")[1] for place in store.sizes() if nameless} - set(listed["run"])
+    return places | {place for place in store.sizes() if place.split("/")[1] in unsure}
+
 # %% ../nbs/33_plan.ipynb #1b8ff21f
 def _part_sizes(source, images):
     "Images of each part: counted where they are there, else as the source promises"
@@ -607,8 +631,9 @@ def _notes(trainings, data, store, finished):
     if kept:
         yield (f"{kept} of {len(trainings)} runs are kept ones, of {store.kept / 'runs'}: "
                "probabilities of each image, without weights, attention and single crops")
-    yield from store.refused_kept(
-        {name: images.named_fingerprints for name, images in data.items()})
+    here = {name: images.named_fingerprints for name, images in data.items()}
+    for folder, why in store.refused_kept(here).items():
+        yield f"the kept run {folder.name} is not shown: {why}"
     for code, count in sorted(_unused(trainings, data, store).items()):
         what = "evaluation" if code.startswith("evaluation") else "run"
         what += " with these settings is" if count == 1 else "s with these settings are"

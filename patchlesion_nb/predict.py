@@ -26,7 +26,8 @@ from .metadata import find_images, path_id
 from .metrics import reduce_crops
 from .plan import StudyData, StudyRun, sources, study_data_if_there, study_runs
 from .profiles import Profile, load_profile
-from .report import fill_template, page_html, require_page_packages, table_html
+from .report import (
+    csv_text, fill_template, page_html, require_page_packages, table_html)
 from .results import read_predictions
 from .rows import EXPERIMENTS
 from .runs import RunStore
@@ -396,7 +397,7 @@ def _write_page(path, table, networks, overlay, coverage, measured):
 
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".csv")
-    table.to_csv(beside, index=False)
+    beside.write_text(csv_text(table), "utf-8")
     shares = [*networks[0].classes, "probability", "spread"]
     percent = table.assign(**{name: 100 * table[name] for name in shares})
     percent = percent.rename(columns={"probability": "probability (%)",

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['TEMPLATES', 'HEAVY', 'PHONE', 'PAGE_PACKAGES', 'COLOURS', 'SECTIONS', 'KEPT_FIGURES', 'KEPT_SUMS', 'fill_template',
-           'table_html', 'write_table', 'Shown', 'display_table', 'figure_html', 'display_figure', 'display_found',
-           'display_notice', 'display_missing', 'page_heading', 'in_words_of', 'reword', 'page_html',
+           'table_html', 'csv_text', 'write_table', 'Shown', 'display_table', 'figure_html', 'display_figure',
+           'display_found', 'display_notice', 'display_missing', 'page_heading', 'in_words_of', 'reword', 'page_html',
            'declared_parameters', 'require_page_packages', 'own_kernel', 'experiment_notebook', 'NotebookFailed',
            'run_notebook', 'render_study', 'pages_meanwhile', 'keep_pages', 'changed_since_kept', 'since_kept',
-           'check_pages', 'library_notebooks', 'render_library']
+           'check_pages', 'changed_pages', 'check_study', 'library_notebooks', 'render_library']
 
 # %% ../nbs/41_report.ipynb #7a19f641
 import ast
@@ -32,6 +32,7 @@ from importlib.resources import files
 from importlib.util import find_spec
 from itertools import chain, groupby
 from pathlib import Path
+from shlex import quote
 from tempfile import TemporaryDirectory
 from textwrap import fill
 from typing import NamedTuple
@@ -46,7 +47,8 @@ import psutil
 from tqdm import tqdm
 
 from . import __version__
-from .core import available_cores, replaced_whole, some, study_root
+from .core import (
+    DataError, available_cores, replaced_whole, some, study_root)
 from .parameters import assigned_names, refuse_unknown_parameters
 
 # %% ../nbs/41_report.ipynb #63b45e70
@@ -102,6 +104,26 @@ def table_html(
                          headers=headers, downloads=downloads)
 
 # %% ../nbs/41_report.ipynb #b02947fd
+def _no_formula(value):
+    "A text that no spreadsheet takes for a formula; anything else as it is"
+    if not isinstance(value, str) or len(value) < 2 or value[0] not in "=+-@\t\r\n":
+        return value
+    is_number = re.fullmatch(r"[+-][\d.][-+\d.,;%() to]*(e[+-]\d+)?", value)  # or an interval
+    return value if is_number else f"'{value}"
+
+
+def csv_text(
+    table: pd.DataFrame,  # anything rectangular; its index is not written
+) -> str:
+    "A table as CSV, safe to open in a spreadsheet."
+    safe = table.rename(columns=_no_formula)
+    for place, column in enumerate(column for _, column in table.items()):
+        if not pd.api.types.is_numeric_dtype(column):
+            texts = [_no_formula(value) for value in column]
+            safe.isetitem(place, pd.Series(texts, index=safe.index, dtype=object))
+    return safe.to_csv(index=False)
+
+
 def write_table(
     table: pd.DataFrame,  # anything rectangular; its index is not written
     name: str,  # file name without ending
@@ -111,7 +133,7 @@ def write_table(
     if output is None:
         return ()
     output = Path(output)
-    text = table.to_csv(index=False)
+    text = csv_text(table)
     output.mkdir(parents=True, exist_ok=True)
     (output / f"{name}.csv").write_text(text, "utf-8")
     return (Path(output.name, f"{name}.csv"),)
@@ -704,6 +726,15 @@ class NotebookFailed(RuntimeError):
     "A notebook stopped at a cell; its page and its log say where and why."
 
 # %% ../nbs/41_report.ipynb #8516ad96
+def _page_sums(folder, text):
+    "Checksums of a page's files and of its own text, but for what other pages change in it"
+    own = re.sub(r"(<!--(navigation|steps)-->).*?(<!--/\2-->)", r"\1\3", text, flags=re.S)
+    files = {path.name: path.read_bytes() for path in sorted(folder.iterdir())
+             if path.name != "page.json"}
+    files[f"../{folder.name}.html"] = own.replace("<a data-href=", "<a href=").encode()
+    return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+
+
 def _make_page(site, notebook, name, parameters, progress, work=None, **more):
     "Run a notebook in a hidden folder, render it and put it in its place; its record."
     import nbformat
@@ -721,8 +752,9 @@ def _make_page(site, notebook, name, parameters, progress, work=None, **more):
         record = _record(book, folder, failure) | more | {
             "notebook": notebook.stem, "parameters": {key: str(given[key]) for key in given},
             "seconds": round(time.monotonic() - started)}
-        (folder / "page.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
         page = page_html(book, record | site.frame)
+        told = record | {"sha256": _page_sums(folder, page)}
+        (folder / "page.json").write_text(json.dumps(told, indent=1) + "\n", "utf-8")
         with site.lock():
             if (there := site.folder / name).exists():
                 there.rename(Path(making, "old"))
@@ -949,7 +981,7 @@ def _differing(before, again):
     first, second = (table[table["claim"] != "9"] if "claim" in table else table
                      for table in tables)
     if list(first) != list(second) or len(first) != len(second):
-        return f"{first.shape} rows and columns, and {second.shape} from kept runs"
+        return f"{first.shape} rows and columns, and {second.shape} from stored predictions"
     numbers = (table.apply(pd.to_numeric, errors="coerce") for table in (first, second))
     close = np.isclose(*numbers, rtol=1e-9, atol=1e-9) | (first.to_numpy() == second.to_numpy())
     places = np.argwhere(~close)
@@ -958,20 +990,22 @@ def _differing(before, again):
     row, column = places[0]
     values = [table.iat[row, column] for table in (first, second)]
     return (f"{len(places)} of {close.size} values differ, such as {first.columns[column]} in line "
-            f"{row + 2}: {values[0]!r}, and {values[1]!r} from kept runs")
+            f"{row + 2}: {values[0]!r}, and {values[1]!r} from stored predictions")
 
 
 @contextmanager
-def _kept_alone(kept, root):
-    "A study's root in which there is nothing but what one profile keeps"
-    folder = Path(root, "reports", kept.name)
+def _without_pages(reports, root):
+    "A study's root with what pages are made of: of a clone, what one profile keeps"
+    folder, data = Path(root, "reports", reports.name), reports.parents[1] / "data"
     folder.mkdir(parents=True)
-    for name in ("runs", "images"):
-        (folder / name).symlink_to((kept / name).resolve())
+    trained = (data / "evaluations").is_dir()
+    links = {folder / name: reports / name for name in ("runs", "images")}
+    for link, place in (links | ({Path(root, "data"): data} if trained else {})).items():
+        link.symlink_to(place.resolve())
     before, machine = dict(os.environ), ("PATCHLESION_DEVICE", "PATCHLESION_THREADS")
     try:
         for name in before:
-            if name.startswith("PATCHLESION_") and name not in machine:
+            if name.startswith("PATCHLESION_") and name not in machine and not trained:
                 del os.environ[name]
         os.environ["PATCHLESION_ROOT"] = str(root)
         yield folder
@@ -980,13 +1014,15 @@ def _kept_alone(kept, root):
         os.environ.update(before)
 
 
-def _pages_to_check(kept, profile):
+def _pages_to_check(reports, profile):
     "The notebooks whose pages have CSV files, each with what it was asked for"
-    for folder in sorted({path.parent for path in kept.glob("[!.]*/*.csv")}):
+    trained = (reports.parents[1] / "data" / "evaluations").is_dir()
+    known = ("networks", "folds", "data_root")[: 2 + trained]
+    for folder in sorted({path.parent for path in reports.glob("[!.]*/*.csv")}):
         with suppress(ValueError):  # not an experiment's page
             notebook, record = experiment_notebook(folder.name), folder / "page.json"
             asked = json.loads(record.read_text("utf-8"))["parameters"] if record.is_file() else {}
-            asked = {name: asked[name] for name in ("networks", "folds") if name in asked}
+            asked = {name: asked[name] for name in known if name in asked}
             asked |= {"profile": str(profile), "train": False}
             yield notebook, {name: value for name, value in asked.items()
                              if name in declared_parameters(notebook)}
@@ -994,24 +1030,101 @@ def _pages_to_check(kept, profile):
 
 def check_pages(
     profile: str,  # name of a profile, or path of its TOML file
-) -> tuple[list[str], int]:  # what differs or cannot be made, a sentence each; files compared
-    "Make every page of a profile again from kept runs alone, and compare the numbers"
+    progress: bool = False,  # say when a page is finished
+) -> tuple[dict, int]:  # file -> in what it differs, or why it cannot be made; files compared
+    "Make every page of a profile again from stored predictions, and compare the numbers"
     from patchlesion_nb.profiles import load_profile
-    kept = study_root() / "reports" / load_profile(profile).name
+    reports = study_root() / "reports" / load_profile(profile).name
     profile = Path(profile).resolve() if Path(profile).is_file() else profile
-    pages, told, compared = list(_pages_to_check(kept, profile)), [], 0
-    with TemporaryDirectory() as root, _kept_alone(kept, root) as folder:
+    pages, told, compared = list(_pages_to_check(reports, profile)), {}, 0
+    with TemporaryDirectory() as root, _without_pages(reports, root) as folder:
         site = _profile_site(folder, profile)
         tasks = {notebook.stem: partial(_make_page, site, notebook, notebook.stem, asked, False)
                  for notebook, asked in pages}
-        told += _make_pages(tasks, None, False) if tasks else []
-        for before in (path for name in tasks for path in sorted((kept / name).glob("*.csv"))):
+        for failure in _make_pages(tasks, None, progress) if tasks else []:
+            name, _, why = failure.partition("\nLog: ")[0].partition(" ")
+            told[reports / name] = f"cannot be made again: {' '.join(why.split())}"
+        for before in (path for name in tasks for path in sorted((reports / name).glob("*.csv"))):
             again = folder / before.parent.name / before.name
             if before.name not in _NOT_KEPT and again.is_file():
                 compared += 1
                 difference = _differing(before, again)
-                told += [f"{before}: {difference}"] if difference else []
+                told |= {before: difference} if difference else {}
     return told, compared
+
+# %% ../nbs/41_report.ipynb #febc6cf0
+def changed_pages(
+    reports: Path,  # a folder of pages
+) -> tuple[dict[Path, str], int]:  # file -> what is wrong; pages that were looked at
+    "Pages, and files of pages, that are not as they were made"
+    told, records = {}, sorted(reports.glob("[!.]*/page.json"))
+    for record in records:
+        folder, page = record.parent, reports / f"{record.parent.name}.html"
+        try:
+            made = json.loads(record.read_text("utf-8")).get("sha256")
+            found = _page_sums(folder, page.read_text("utf-8") if page.is_file() else "")
+            changed = {name for name in {*made, *found} if made.get(name) != found.get(name)}
+        except (ValueError, AttributeError, TypeError):
+            told[record] = "holds no checksums of its page"
+            continue
+        told |= {(folder / name).resolve(): "changed since the page was made" for name in changed}
+    return told, len(records)
+
+# %% ../nbs/41_report.ipynb #0a5a613b
+def _damaged_stores(store):
+    "Pixel stores that are not as they were built; how many there are"
+    from patchlesion_nb.store import open_store
+    told, paths = {}, sorted((store.root / "data" / "stores").glob("[!.]*/store.json"))
+    for path in paths:
+        try:
+            open_store(path.parent, verify=True)
+        except DataError as error:
+            told[path.parent] = str(error)
+    return told, len(paths)
+
+
+def _refused_kept(profile, store):
+    "Kept runs that are not shown, each with why; how many are kept"
+    from patchlesion_nb.plan import study_data_if_there, study_runs
+    try:
+        data = study_data_if_there(profile, study_runs(profile), root=store.root, store=store)
+        told = store.refused_kept({name: one.named_fingerprints for name, one in data.items()})
+    except DataError as error:
+        told = {store.kept / "images": str(error)}
+    return told, len(list((store.kept / "runs").glob("[!.]*/")))
+
+# %% ../nbs/41_report.ipynb #de7ed405
+def _looked_at(profile, store, pages, progress):
+    "What is compared: kind -> the command that makes it again, {path: what is wrong}, how many"
+    from patchlesion_nb.profiles import load_profile
+    named, kept = f"--profile {quote(str(profile))}", store.kept / "kept"
+    study, restore = f"patchlesion study {named}", f"git checkout -- {quote(str(store.kept))}"
+    changed = dict.fromkeys(changed_since_kept(kept), "changed since it was kept")
+    again = f"patchlesion runs keep {named}" if store.sizes() else f"{restore}/runs"
+    keep = f"{study} --keep" if any(store.kept.glob("[!.]*/page.json")) else f"{restore}/kept"
+    yield "pixel stores", study, *_damaged_stores(store)
+    yield "runs and evaluations", study, *store.damaged()
+    yield "kept runs", again, *_refused_kept(load_profile(profile), store)
+    yield "kept files of pages", keep, changed, len(list(kept.glob("*/*")))
+    yield "pages", f"{study} --no-train", *changed_pages(store.kept)
+    if pages:
+        yield "files of numbers made again", f"{study} --no-train", *check_pages(profile, progress)
+
+
+def check_study(
+    profile: str = "demo",  # name of a profile, or path of its TOML file
+    pages: bool = True,  # make the pages again, too, and compare their numbers
+    progress: bool = False,  # say when a page is finished
+) -> tuple[list, dict]:  # `Finding`s, and how many there are of what was looked at
+    "Everything of a study that is not as it was made, or that its predictions do not say"
+    from patchlesion_nb.doctor import Finding
+    from patchlesion_nb.profiles import load_profile
+    from patchlesion_nb.runs import RunStore
+    store, findings, counts = RunStore(profile=load_profile(profile).name), [], {}
+    for kind, mend, told, counts[kind] in _looked_at(profile, store, pages, progress):
+        findings += [Finding("error", f"{path}: {why}", mend, str(path))
+                     for path, why in told.items()]
+    return findings, counts
 
 # %% ../nbs/41_report.ipynb #6cf5b002
 def library_notebooks() -> list:  # paths in their order, the tour first

@@ -14,21 +14,28 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.resources import files
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from zipfile import BadZipFile, ZipFile
+import zlib
 
 from fastcore.basics import patch
 from filelock import FileLock, Timeout
 import pandas as pd
 
 from .config import EvaluationConfig, RunConfig, config_hash, resolve_run
-from .core import DataError, flush_to_disk, study_root
+from .core import (
+    DataError, existing_path, flush_to_disk, replaced_whole, some, study_root, zip_members)
 
 # %% ../nbs/30_runs.ipynb #243782e3
 def code_record() -> dict:  # kind -> version (int), digest (hex), neutral (list of hex)
@@ -391,6 +398,51 @@ def _read_json(path):
     except (ValueError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not readable JSON ({error}): restore it, or remove the run")
 
+# %% ../nbs/30_runs.ipynb #ef6d896d
+def _misnamed(folder):
+    "What a run or an evaluation is by its own account, where its folder says otherwise"
+    identity = _read_json(folder / IDENTITY)
+    named = identity["evaluation" if "evaluation" in identity else "run"]
+    return [f"it is {named}, under another name"] * (named != folder.name)
+
+
+def _problems(store, folder):
+    "What is wrong with a run, kept or not, or an evaluation, whatever it is of"
+    try:
+        if problems := store.verify(folder):
+            return problems
+        return _misnamed(folder)
+    except (DataError, OSError, KeyError) as error:
+        return [f"not readable: {error}"]
+
+
+@patch
+def damaged(
+    self: RunStore,
+) -> tuple[dict[Path, str], int]:  # folder -> what is wrong with it; how many were looked at
+    "Runs and evaluations that are not as they were made"
+    folders = sorted([*self.runs.glob("[!.]*/"), *self.evaluations.glob("[!.]*/[!.]*/")])
+    with ThreadPoolExecutor() as pool:
+        found = dict(zip(folders, pool.map(partial(_problems, self), folders)))
+    return {folder: ", ".join(told) for folder, told in found.items() if told}, len(folders)
+
+# %% ../nbs/30_runs.ipynb #c7700ca2
+@patch
+def set_aside(
+    self: RunStore,
+    folder: str | Path,  # below data/; a run takes its evaluations along
+) -> dict[Path, Path]:  # what was moved -> where it is now, below data/damaged/
+    "Move a folder out of the way, so that it is made again"
+    data, folder, moved = self.root / "data", Path(folder), {}
+    for each in [folder, *[self.evaluations / folder.name] * (folder.parent == self.runs)]:
+        target = data / "damaged" / each.relative_to(data)
+        while target.exists():
+            target = target.with_name(f"{target.name}_")
+        if each.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            moved[each] = each.rename(target)
+    return moved
+
 # %% ../nbs/30_runs.ipynb #cb033634
 def _run_row(folder):
     row = {"run": folder.name}
@@ -463,17 +515,7 @@ def kept_folder(
 ) -> Path | None:  # None unless it is there, whole, and of this name
     "Where a run is kept"
     folder = self.kept / "runs" / run if self.kept and run else None
-    return folder if folder and not _kept_problems(self, folder) else None
-
-
-def _kept_problems(store, folder):
-    "What is wrong with a kept run, whatever it is of"
-    try:
-        problems = store.verify(folder)
-        named = "" if problems else _read_json(folder / IDENTITY)["run"]
-    except (DataError, OSError, KeyError) as error:
-        return [f"not readable: {error}"]
-    return problems or [f"it is {named}, under another name"] * (named != folder.name)
+    return folder if folder and not _problems(self, folder) else None
 
 # %% ../nbs/30_runs.ipynb #b1b82c6f
 @patch
@@ -536,7 +578,7 @@ def keep(
 # %% ../nbs/30_runs.ipynb #1c9faeab
 def _unlike(store, folder, images):
     "In what a kept run is not what is asked for here, in words; empty if in nothing"
-    if problems := _kept_problems(store, folder):
+    if problems := _problems(store, folder):
         return f"{', '.join(problems)}; restore the folder, or keep the run again"
     config, identity = (_read_json(folder / name) for name in ("config.json", IDENTITY))
     if identity["code"] != CODE["training"]["code"]:
@@ -550,11 +592,10 @@ def _unlike(store, folder, images):
 def refused_kept(
     self: RunStore,
     images: dict[str, dict],  # data set -> fingerprints of its data, pixels and split
-) -> list[str]:  # a sentence each
-    "The kept runs that are not shown, and why"
+) -> dict[Path, str]:  # folder -> why
+    "The kept runs that are not shown"
     folders = sorted((self.kept / "runs").glob("[!.]*/")) if self.kept else []
-    return [f"the kept run {folder.name} is not shown: {why}" for folder in folders
-            if (why := _unlike(self, folder, images))]
+    return {folder: why for folder in folders if (why := _unlike(self, folder, images))}
 
 
 @patch
@@ -566,3 +607,147 @@ def kept_weights(self: RunStore) -> dict:  # (network, weights) of a configurati
              for folder in whole]
     return {(config["network"], config["weights"]): identity["weights"]
             for config, identity in pairs}
+
+# %% ../nbs/30_runs.ipynb #d3659ff9
+@patch
+def sizes(self: RunStore) -> dict[str, int]:  # "runs/12ab" or "evaluations/12ab/77" -> bytes
+    "Whole runs and evaluations, by their place below data/"
+    whole = sorted([*self.runs.glob(f"[!.]*/{MANIFEST}"),
+                    *self.evaluations.glob(f"[!.]*/[!.]*/{MANIFEST}")])
+    return {path.parent.relative_to(self.root / "data").as_posix():
+            sum(file.stat().st_size for file in _files(path.parent)) for path in whole}
+
+# %% ../nbs/30_runs.ipynb #797b31e5
+@patch
+def pack(
+    self: RunStore,
+    file: str | Path,  # zip to write
+    wanted: set[str] | None = None,  # places, as in `sizes`; None: all
+) -> list[str]:  # the places that are in it
+    "Write whole runs and evaluations into a zip, each with its manifest"
+    data, file = self.root / "data", Path(file).absolute()
+    places = [place for place in self.sizes() if wanted is None or place in wanted]
+    if not places:
+        raise ValueError(f"nothing to pack: {self} has none of the runs that are asked for")
+    for place in places:
+        if told := _problems(self, data / place):
+            raise DataError(f"{data / place}: {', '.join(told)}: patchlesion check --repair says "
+                            "how it is made again. Nothing was packed.")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replaced_whole(file) as beside, ZipFile(beside, "w", strict_timestamps=False) as packed:
+        for path in chain.from_iterable(_files(data / place) for place in places):
+            packed.write(path, path.relative_to(data))
+    return places
+
+# %% ../nbs/30_runs.ipynb #1f444206
+_MEMBER = re.compile(
+    r"(runs/[0-9a-f]+|evaluations/[0-9a-f]+/[0-9a-f]+)/(?:\w[\w.-]*/)*\w[\w.-]*", re.ASCII)
+
+
+@contextmanager
+def _packed(source):
+    "Name and size of each file in a zip or a folder of runs, and what opens one by its name"
+    source = existing_path(source)
+    if source.is_file():
+        try:
+            with ZipFile(source) as opened:
+                members = [one for one in zip_members(source, float("inf")) if not one.is_dir()]
+                yield [(one.filename, one.file_size) for one in members], opened.open
+        except (BadZipFile, EOFError, RuntimeError, NotImplementedError, zlib.error) as error:
+            raise DataError(f"{source} cannot be read as a zip ({error}): copy it again") from error
+        return
+    root = source / "data" if (source / "data").is_dir() else source
+    paths = [path for kind in ("runs", "evaluations") for path in (root / kind).glob("[!.]*/**/*")
+             if path.is_symlink() or not path.is_dir()]
+    if links := [path for path in paths if path.is_symlink()]:
+        raise DataError(f"{some(links)}: a link in place of a file. Copy what it leads to.")
+    yield [(path.relative_to(root).as_posix(), path.stat().st_size) for path in paths], (
+        lambda name: open(root / name, "rb"))
+
+# %% ../nbs/30_runs.ipynb #7a22bef8
+def _contents(packed, open_file, source):
+    "Place -> file -> size and checksum, of all that is packed"
+    named = {name: _MEMBER.fullmatch(name) for name, _ in packed}
+    try:
+        contents = {place: json.loads(open_file(f"{place}/{MANIFEST}").read(2**20))["files"]
+                    for place in sorted({match[1] for match in named.values() if match})}
+        told = {(f"{place}/{name}", entry["bytes"]) for place, recorded in contents.items()
+                for name, entry in recorded.items()}
+    except (KeyError, TypeError, AttributeError, ValueError, FileNotFoundError) as error:
+        raise DataError(f"{source}: a run without a sound {MANIFEST} ({error}): "
+                        "pack the runs again") from error
+    odd = [name for name, match in named.items() if not match]
+    odd += [name for name, count in Counter(name for name, _ in packed).items() if count > 1]
+    odd += [name for name, _ in {one for one in packed if one[0] not in
+                                 {f"{place}/{MANIFEST}" for place in contents}} ^ told]
+    if odd or not contents:
+        raise DataError(f"{source}: {some(sorted(odd)) or 'empty'}: expected is each file once, of "
+                        f"the name and size in a {MANIFEST}. Nothing was merged; pack them again.")
+    return contents
+
+# %% ../nbs/30_runs.ipynb #a62336b5
+_HOW = ("environment.json", IDENTITY)  # when and where, and with which comments in the code
+
+
+def _unlike_here(folder, theirs):
+    "Files in which a folder here holds other results than a packed one of the same name"
+    here = _read_json(folder / MANIFEST)["files"] if (folder / MANIFEST).is_file() else theirs
+    return sorted(name for name in {*here, *theirs} - {*_HOW} if here.get(name) != theirs.get(name))
+
+
+def _unpack(place, recorded, open_file, source, growing):
+    "Fill a growing folder with the files of a packed one, or leave none"
+    shutil.rmtree(growing)  # what a training has begun there is finished here
+    growing.mkdir()
+    try:
+        for name in recorded:
+            (growing / name).parent.mkdir(parents=True, exist_ok=True)
+            with open_file(f"{place}/{name}") as packed, open(growing / name, "wb") as written:
+                shutil.copyfileobj(packed, written)
+        found = _describe(growing)
+        told = [f"altered: {name}" for name in recorded if found[name] != recorded[name]]
+        if told := told or _misnamed(growing):
+            raise DataError(f"{source}: {place}: {some(told)}. Pack it again, or copy it again.")
+    except BaseException:
+        shutil.rmtree(growing)
+        raise
+
+# %% ../nbs/30_runs.ipynb #a1d6623a
+@patch
+def merge(
+    self: RunStore,
+    source: str | Path,  # a zip that `pack` wrote, or the folder of another study
+) -> tuple[list[str], int]:  # places that are new; how many were there already
+    "Take over runs and evaluations; one of the same name with other results is refused"
+    data = self.root / "data"
+    with _packed(source) as (packed, open_file):
+        contents = _contents(packed, open_file, source)
+        new = [place for place in contents if not (data / place / MANIFEST).is_file()]
+        other = {place: told for place, recorded in contents.items()
+                 if (told := _unlike_here(data / place, recorded))}
+        if other:
+            named = some(f"{place} ({', '.join(told)})" for place, told in other.items())
+            raise DataError(f"{source}: {len(other)} of {len(contents)} are here with other "
+                            f"results: {named}. Nothing was merged; see patchlesion check, and "
+                            f"move those away here ({data}) or there.")
+        needed = sum(size for name, size in packed
+                     if name.startswith(tuple(f"{place}/" for place in new)))
+        self.root.mkdir(parents=True, exist_ok=True)
+        if needed > (free := shutil.disk_usage(self.root).free):
+            raise DataError(f"{source} needs {needed / 1e9:.2f} GB, and {free / 1e9:.2f} GB are "
+                            f"free in {self.root}: free some space")
+        for place in new:
+            self.produce(data / place, partial(_unpack, place, contents[place], open_file, source))
+    return new, len(contents) - len(new)
+
+# %% ../nbs/30_runs.ipynb #f9f9e4bd
+@patch
+def prune(
+    self: RunStore,
+    places: Sequence[str],  # as in `sizes`
+) -> None:
+    "Delete runs and evaluations"
+    data = self.root / "data"
+    with TemporaryDirectory(dir=data, prefix=".pruned-") as scratch:
+        for number, place in enumerate(places):
+            (data / place).rename(Path(scratch, str(number)))
