@@ -56,7 +56,7 @@ def status():
         profile = load_profile(name)
         result, runs = "not run yet", len(list((ROOT / "reports" / name / "runs").glob("*/")))
         if runs:
-            result = f"[{runs} runs](reports/{name}/runs) so far"
+            result = f"[{runs} run{'s' * (runs > 1)}](reports/{name}/runs) so far"
         if list(kept(name).glob("table_2_*/summary.csv")):
             facts, pages = provenance(name), len(list(kept(name).glob("*/")))
             result = f"[{pages} pages](reports/{name}/kept), {facts['page made'][:10]}, {facts['code'].split(', ')[-1]}"
