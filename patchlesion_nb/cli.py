@@ -113,7 +113,8 @@ def data_download(
     folder: Annotated[Path | None, typer.Argument(
         help="Folder to write; else where a study looks for them.")] = None,
     accept: Annotated[bool, typer.Option(
-        "--accept-licence", help="You have read the licence, which is shown without this.")] = False,
+        "--accept-licence",
+        help="You have read the licence, which is shown without this.")] = False,
     source: Annotated[Path | None, typer.Option(
         "--from", help="Folder that has the files: they are copied and checked.")] = None,
     quiet: Quiet = False,
@@ -579,8 +580,8 @@ def runs_prune(
         if yes and unasked:
             store.prune(list(unasked))
         done = "deleted" if yes else "to be deleted with --yes" if unasked else "nothing to delete"
-        typer.echo(f"{sum(unasked.values()) / 1e6:9,.1f} MB  in {len(unasked)} runs and evaluations "
-                   f"that {', '.join(profile)} do{'es' * (len(profile) == 1)} not ask for: {done}")
+        typer.echo(f"{sum(unasked.values()) / 1e6:9,.1f} MB  in {len(unasked)} runs and "
+                   f"evaluations that {', '.join(profile)} do{'es' * (len(profile) == 1)} not ask for: {done}")
 
 # %% ../nbs/49_cli.ipynb #9241e9e2
 def _repair(findings):

@@ -178,7 +178,7 @@ def replaced_whole(
         beside.unlink(missing_ok=True)
 
 # %% ../nbs/00_core.ipynb #1c26afdb
-_GRACE = 20.0  # seconds; chosen here: an end that was swallowed, in some destructor, is still an end
+_GRACE = 20.0  # seconds; chosen here: an end that some destructor swallowed is still an end
 
 
 class Stopped(KeyboardInterrupt):

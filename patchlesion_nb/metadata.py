@@ -29,7 +29,8 @@ from shlex import quote
 
 import pandas as pd
 
-from .core import DataError, did_you_mean, existing_path, gathered, refuse, some, zip_members
+from .core import (
+    DataError, did_you_mean, existing_path, gathered, refuse, some, zip_members)
 
 # %% ../nbs/01_metadata.ipynb #c15dc738
 HAM_CLASSES = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")

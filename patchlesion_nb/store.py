@@ -477,7 +477,8 @@ def _build(table, sources, folder, wish, known, threads, progress):
         found = _write_whole(sources, pixels, wish, threads, bar)
         turned = found.pop("turned")
         content = dict(
-            format=STORE_FORMAT, name=table.name, resize=wish.size, fit=wish.fit, colour=wish.colour, turned=len(turned), **found,
+            format=STORE_FORMAT, name=table.name, resize=wish.size, fit=wish.fit,
+            colour=wish.colour, turned=len(turned), **found,
             decoder=_decoder(), source=source, image_ids=table.images.image_id.tolist())
         header.write_text(json.dumps(content, indent=1), encoding="utf-8")
         (folder/_HEADER).unlink(missing_ok=True)
