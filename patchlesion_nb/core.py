@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['LARGEST', 'HIGHEST_RATIO', 'MOST_MEMBERS', 'DataError', 'refuse', 'gathered', 'explained_disk_errors', 'some',
            'did_you_mean', 'zip_members', 'study_root', 'data_folder', 'existing_path', 'flush_to_disk',
-           'replaced_whole', 'Stopped', 'stopped_by_signals', 'end_with_parent', 'available_cores']
+           'replaced_whole', 'checksum', 'Stopped', 'stopped_by_signals', 'end_with_parent', 'available_cores']
 
 # %% ../nbs/00_core.ipynb #fba5a5a4
 import difflib
 import errno
+import hashlib
 import multiprocessing
 import os
 import signal
@@ -176,6 +177,14 @@ def replaced_whole(
         flush_to_disk(path.parent)
     finally:
         beside.unlink(missing_ok=True)
+
+# %% ../nbs/00_core.ipynb #320a4bac
+def checksum(
+    path: str | Path,  # a file
+) -> str:  # 64 hexadecimal digits
+    "SHA-256 of what is in a file"
+    with open(path, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 # %% ../nbs/00_core.ipynb #1c26afdb
 _GRACE = 20.0  # seconds; chosen here: an end that some destructor swallowed is still an end

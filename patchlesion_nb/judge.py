@@ -8,7 +8,6 @@ __all__ = ['PredictionFile', 'read_prediction_file', 'judged_page', 'smallest_se
 
 # %% ../nbs/48_judge.ipynb #0eef6107
 import csv
-import hashlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
@@ -21,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from . import pages, report, results, subgroups
-from .core import DataError, data_folder, did_you_mean, existing_path, some
+from .core import DataError, checksum, data_folder, did_you_mean, existing_path, some
 from .metadata import SUBGROUP_COLUMNS, ImageTable, impostor, path_id, read_ham10000
 from .parameters import TableParameters
 from .plan import StudyData
@@ -610,9 +609,7 @@ def _write_page(path, page, tables, baseline, known, files):
     facts = {"draws of lesions": page.profile.bootstrap_draws}
     for name, paths in _methods(files).items():
         for one in paths:
-            with open(one, "rb") as opened:
-                digest = hashlib.file_digest(opened, "sha256").hexdigest()
-            facts[f"{name}: {one.name}"] = f"SHA-256 {digest[:16]}"
+            facts[f"{name}: {one.name}"] = f"SHA-256 {checksum(one)[:16]}"
     for name, table in tables.items():
         report.write_table(table, name, page.asked.output)
     path.parent.mkdir(parents=True, exist_ok=True)

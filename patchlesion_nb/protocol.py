@@ -7,7 +7,6 @@ __all__ = ['PRIMARY_CLAIMS', 'protocol_of', 'protocol_text', 'differences', 'res
            'departures']
 
 # %% ../nbs/37_protocol.ipynb #ec90b825
-import hashlib
 import json
 from collections.abc import Sequence
 from importlib.resources import files
@@ -20,7 +19,7 @@ import pandas as pd
 from .claims import (
     CLAIMS, CLAIM_EXPERIMENTS, LEVEL, MARGINS, range_in_words, ledger, parts_for)
 from .config import EvaluationConfig, RunConfig
-from .core import replaced_whole, some, study_root
+from .core import checksum, replaced_whole, some, study_root
 from .plan import (
     StudyRun, at_checkpoint, plan_study, sources, study_data_if_there, study_runs)
 from .profiles import Profile, load_profile, profile_reasons
@@ -149,7 +148,7 @@ def _tuning(profile):
     if not path.is_file():
         return {}
     return {"file": f"reports/{path.name}", "trainings": len(pd.read_csv(path)),
-            "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+            "sha256": checksum(path)}
 
 
 def _cost(profile, cells):

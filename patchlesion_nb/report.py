@@ -48,7 +48,7 @@ from tqdm import tqdm
 
 from . import __version__
 from .core import (
-    DataError, available_cores, replaced_whole, some, study_root)
+    DataError, available_cores, checksum, replaced_whole, some, study_root)
 from .parameters import assigned_names, refuse_unknown_parameters
 
 # %% ../nbs/41_report.ipynb #63b45e70
@@ -935,7 +935,7 @@ def keep_pages(
             for path in [*page.glob("*.csv"), *page.glob("found.json"), *figures]:
                 if path.name != "plan.csv":
                     shutil.copy(path, new / page.name)
-        sums = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(new)}\n"
+        sums = [f"{checksum(path)}  {path.relative_to(new)}\n"
                 for path in sorted(new.glob("*/*"))]
         (new / KEPT_SUMS).write_text("".join(sums), "utf-8")
         if (there := folder / "kept").exists():
@@ -953,7 +953,7 @@ def changed_since_kept(
     lines = [line.split("  ", 1) for line in sums.read_text("utf-8").splitlines()]
     expected = {kept / name: digest for digest, name in lines}
     return [path for path in sorted({*expected, *kept.glob("*/*")}) if not path.is_file()
-            or hashlib.sha256(path.read_bytes()).hexdigest() != expected.get(path)]
+            or checksum(path) != expected.get(path)]
 
 
 def since_kept(

@@ -34,8 +34,9 @@ from filelock import FileLock, Timeout
 import pandas as pd
 
 from .config import EvaluationConfig, RunConfig, config_hash, resolve_run
-from .core import (
-    DataError, existing_path, flush_to_disk, replaced_whole, some, study_root, zip_members)
+from patchlesion_nb.core import (
+    DataError, checksum, existing_path, flush_to_disk, replaced_whole, some, study_root,
+    zip_members)
 
 # %% ../nbs/30_runs.ipynb #243782e3
 def code_record() -> dict:  # kind -> version (int), digest (hex), neutral (list of hex)
@@ -164,15 +165,10 @@ def initial_weights(
     return path
 
 # %% ../nbs/30_runs.ipynb #57c99cc7
-def _checksum(path):
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 @lru_cache
 def _file_digest(path, size, changed):
     "SHA-256 of a file that is read again when its size or date has changed"
-    return _checksum(path)
+    return checksum(path)
 
 
 def weights_digest(
@@ -243,7 +239,7 @@ def _describe(folder):
     "Size and checksum of every file of a folder but the manifest, by relative path"
     described = {}
     for path in _files(folder):
-        entry = {"bytes": path.stat().st_size, "sha256": _checksum(path)}
+        entry = {"bytes": path.stat().st_size, "sha256": checksum(path)}
         described[path.relative_to(folder).as_posix()] = entry
     described.pop(MANIFEST, None)
     return described
