@@ -1,14 +1,13 @@
 """Break the library on purpose and count what the notebooks notice: `make mutate`.
 
 Each entry of tools/mutations.toml replaces one piece of an exported cell in a copy of the project, exports the
-notebook, and runs the notebook that should notice. A mutation that no notebook notices is a hole in the tests.
+notebook, and runs the notebook that should notice, which passes before anything is broken. A mutation that no notebook
+notices is a hole in the tests.
 
 usage: python tools/mutate.py [--jobs N] [PART_OF_A_NAME ...]
 """
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import tomllib
@@ -16,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from shutil import copy, copytree, ignore_patterns
 
-ROOT = Path(__file__).resolve().parent.parent
+from test import ROOT, prepare, run, run_in_copy
 
 
 def mutate_notebook(path, find, replace):
@@ -40,12 +39,40 @@ def copy_project(folder):
         copy(ROOT / name, folder)
 
 
-def run(code, folder):
-    "Run Python code on the copied project"
-    environment = {**os.environ, "PYTHONPATH": str(folder), "PATCHLESION_ROOT": str(folder / "study"),
-                   "OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+def export(path, folder):
+    "In a copy of the test runner's fork server: write the module of a notebook"
+    from nbdev.export import nb_export
+    nb_export(path, lib_path=folder / "patchlesion_nb")
+
+
+def holds(path, folder):
+    "In a copy: run a notebook on the project in a folder; an exit status"
+    from nbdev.test import test_nb
+    sys.path.insert(0, str(folder))
+    return not test_nb(path, basepath=str(folder))[0]
+
+
+def passes(noticing, folder):
+    "Whether a notebook passes on the project in a folder"
+    path, variables = folder / "nbs" / f"{noticing}.ipynb", {"PATCHLESION_ROOT": str(folder / "study")}
+    variables |= {name: str(folder) for name in ("PYTHONPATH", "PATCHLESION_PROJECT")}
+    if path.parent.name == "tests":  # starts processes of its own
+        command = [sys.executable, "-m", "papermill", "--no-progress-bar", path, folder / "out.ipynb"]
+        return run(command, cwd=folder, **variables)[0] == 0
+    return run_in_copy(holds, path, folder, cwd=folder, **variables)[0] == 0
+
+
+def passes_unbroken(noticing):
+    "Whether a notebook passes before anything is broken: else it notices nothing"
+    with tempfile.TemporaryDirectory() as name:
+        copy_project(Path(name))
+        passed = passes(noticing, Path(name))
+    print(f"{'passes' if passed else 'FAILS':7} {noticing}, nothing broken", flush=True)
+    return passed
+
+
+def noticed_by(mutation):
+    return mutation.get("caught_by", mutation["notebook"])
 
 
 def is_caught(mutation):
@@ -53,15 +80,12 @@ def is_caught(mutation):
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         copy_project(folder)
-        mutate_notebook(folder / "nbs" / f"{mutation['notebook']}.ipynb", mutation["find"], mutation["replace"])
-        export = run("from nbdev.export import nb_export; "
-                     f"nb_export('nbs/{mutation['notebook']}.ipynb', lib_path='patchlesion_nb')", folder)
-        if export.returncode:
-            raise SystemExit(f"{mutation['name']}: export failed\n{export.stdout}")
-        noticing = folder / "nbs" / f"{mutation.get('caught_by', mutation['notebook'])}.ipynb"
-        tested = run("import sys; from pathlib import Path; from nbdev.test import test_nb; "
-                     f"sys.exit(not test_nb(Path({str(noticing)!r}), basepath={str(folder)!r})[0])", folder)
-    caught = tested.returncode != 0
+        changed = folder / "nbs" / f"{mutation['notebook']}.ipynb"
+        mutate_notebook(changed, mutation["find"], mutation["replace"])
+        status, output = run_in_copy(export, changed, folder, cwd=folder)
+        if status:
+            raise SystemExit(f"{mutation['name']}: export failed\n{output}")
+        caught = not passes(noticed_by(mutation), folder)
     print(f"{'caught' if caught else 'MISSED':7} {mutation['name']}", flush=True)
     return caught
 
@@ -75,10 +99,12 @@ def main():
     chosen = [m for m in mutations if not options.names or any(part in m["name"] for part in options.names)]
     if not chosen:
         sys.exit("No mutation matched.")
+    prepare()
     with ThreadPoolExecutor(options.jobs) as pool:
+        unbroken = list(pool.map(passes_unbroken, sorted({noticed_by(mutation) for mutation in chosen})))
         caught = list(pool.map(is_caught, chosen))
-    print(f"{sum(caught)} of {len(caught)} mutations caught")
-    sys.exit(not all(caught))
+    print(f"{sum(unbroken)} of {len(unbroken)} notebooks pass unbroken, {sum(caught)} of {len(caught)} mutations caught")
+    sys.exit(not all(unbroken + caught))
 
 
 if __name__ == "__main__":
