@@ -1,4 +1,5 @@
-# make study   sets up .venv, runs the demo study, leaves reports/demo and reports/library
+# make study   sets up .venv, runs the demo study, leaves reports/demo/index.html
+# make pages   renders the library's notebooks as well, into reports/library/index.html
 # make test    sets up .venv, runs every check that CI runs
 # make mutate  breaks the library on purpose, and counts what the notebooks notice
 # make bench   measures speed and memory, and leaves reports/benchmarks/paper/summary.html
@@ -6,7 +7,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(CURDIR)/$(VENV)/bin
 
-.PHONY: install test study mutate bench
+.PHONY: install test study pages mutate bench
 install: $(VENV)/.installed
 $(VENV)/.installed: settings.ini setup.py pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -17,6 +18,9 @@ test: install
 	$(BIN)/python tools/test.py
 
 study: install
+	$(BIN)/patchlesion study --profile demo --executor processes
+
+pages: install
 	$(BIN)/patchlesion study --profile demo --executor processes --library
 
 mutate: install
