@@ -360,10 +360,12 @@ def run_missing(
     deadline: float | None = None,  # of `time.monotonic()`, when `Stopped` will come; None: never
 ) -> int:  # cells that were missing
     "Make what is missing of a study; raise `RunsFailed` at the end if something failed"
-    from patchlesion_nb.models import pretrained_config
-
     execute = executor_named(executor)
     missing = missing_runs(wanted, data, runs)
+    if not missing:
+        return 0
+    from patchlesion_nb.models import pretrained_config
+
     for run in {(cell.run.network, cell.run.weights): cell.run for cell in missing}.values():
         initial_weights(run, fetch=True)  # with them, some may be found
     missing = missing_runs(wanted, data, runs)
@@ -415,5 +417,6 @@ def tune(
         rows.append(_validation_row(run, config, settings, runs, identity))
         kept = [pd.read_csv(output, dtype=str)] if output.exists() else []
         table = pd.concat([*kept, pd.DataFrame(rows[-1:]).astype(str)])
-        table.drop_duplicates("run", keep="last").to_csv(output, index=False)
+        merged = table.groupby("run", sort=False, as_index=False).last()
+        merged[list(table)].to_csv(output, index=False)
     return pd.DataFrame(rows)
