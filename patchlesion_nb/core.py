@@ -22,8 +22,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path, PureWindowsPath
 
-from filelock import FileLock, Timeout
-
 # %% ../nbs/00_core.ipynb #e7e8402f
 class DataError(ValueError):
     "A problem of the data: what is wrong, where, what was expected, and what to do."
@@ -91,6 +89,8 @@ def locked(
     made: str | Path,  # what it is about, for those who wait
 ) -> Iterator[None]:
     "Inside, no other process holds the lock; who must wait is told so once"
+    from filelock import FileLock, Timeout
+
     Path(file).parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(file)
     try:

@@ -89,6 +89,21 @@ def _stamp(sources):
                             "back, or read the table again.") from error
     return hashlib.sha256(json.dumps(stamps).encode()).hexdigest()
 
+# %% ../nbs/04_store.ipynb #55627260
+def _seen(table):
+    images = table.images
+    plain = images.archive == ""
+    codes, archives = pd.factorize(images.archive, sort=True)
+    try:
+        files = [[(os.path.basename(path), os.stat(path)) for path in paths]
+                 for paths in (filter(None, archives), images.path[plain].tolist())]
+    except OSError:
+        return None
+    seen = [json.dumps([[name, file.st_size, file.st_mtime_ns] for name, file in kind])
+            for kind in files]
+    names = "\0".join([table.fingerprint(), "".join(seen), *images.path[~plain].tolist()])
+    return hashlib.sha256(codes.tobytes() + names.encode()).hexdigest()
+
 # %% ../nbs/04_store.ipynb #1d0c4374
 def _sound_jpeg(data, mode):
     "Pixels of a colour JPEG; None for others and odd ones; a `ValueError` where it is corrupt"
@@ -390,15 +405,16 @@ class _Wish:
             raise ValueError(f"size is {self.size}; expected is (height, width) in pixels")
 
 # %% ../nbs/04_store.ipynb #a3429b92
-def _current(folder, wish, stamp):
+def _current(folder, wish, **source):
     "The store in a folder if it is of that kind and that source, else None"
     try:
         header = read_store_header(folder)
         size = tuple(header["size"]) if wish.size else header["resize"]
-        same_source = header["source"]["stamp"] == stamp and header["decoder"] == _decoder()
         same_fit = wish.size is None or header["fit"] == wish.fit
         same_kind = size == wish.size and same_fit and header["colour"] in ("refuse", wish.colour)
-        return open_store(folder) if same_source and same_kind else None
+        same_source = all(header["source"].get(key) == value for key, value in source.items())
+        current = same_kind and same_source and header["decoder"] == _decoder()
+        return open_store(folder) if current else None
     except (DataError, KeyError):
         return None
 
@@ -427,10 +443,10 @@ def _write_pixels(sources, path, wish, threads, bar):
     return dict(size=size, pixels_sha256=digest.hexdigest(), turned=sorted(turned))
 
 # %% ../nbs/04_store.ipynb #28d1c355
-def _build(table, sources, folder, wish, stamp, threads, progress):
+def _build(table, sources, folder, wish, known, threads, progress):
     bar = tqdm(total=len(table), desc=table.name, unit=" images", disable=not progress)
     source = dict(archives=sorted(Path(archive).name for archive in sources.zips),
-                  files=sum(not archive for _, archive, _ in sources.rows), stamp=stamp)
+                  files=sum(not archive for _, archive, _ in sources.rows), **known)
     with _beside(folder, _PIXELS, _HEADER) as (pixels, header), bar:
         found = _write_pixels(sources, pixels, wish, threads, bar)
         turned = found.pop("turned")
@@ -458,15 +474,18 @@ def build_store(
 ) -> PixelStore: # the store, opened for reading
     "Decode all images into a store in one pass, or find the store that holds them already."
     folder, size = Path(folder).expanduser().absolute(), size and tuple(map(int, size))
-    wish = _Wish(size, colour, fit)
+    wish, seen = _Wish(size, colour, fit), _seen(table)
+    if seen and (store := _current(folder, wish, seen=seen)):
+        return store
     with _Sources(table.images) as sources:
         stamp = _stamp(sources)
-        if store := _current(folder, wish, stamp):
+        if store := _current(folder, wish, stamp=stamp):
             return store
         lock = folder.parent/f".{folder.name}.lock"
         with explained_disk_errors(folder.parent), locked(lock, folder):
-            if not _current(folder, wish, stamp):
-                _build(table, sources, folder, wish, stamp, threads, progress)
+            if not _current(folder, wish, stamp=stamp):
+                known = dict(stamp=stamp, seen=seen)
+                _build(table, sources, folder, wish, known, threads, progress)
     return open_store(folder)
 
 # %% ../nbs/04_store.ipynb #142258ba
