@@ -166,7 +166,7 @@ def _seconds_left(cells, images, runs, finished):
     left = 0 if runs.has_run(run) else (
         config.epochs * epoch_images(config, images) - images_behind(run, runs))
     evaluated = tested * sum(cell.evaluation.crop_count for cell in cells) / 3  # forward only
-    return (left * config.crop_count + evaluated) / training_speed(config, finished)[0]
+    return (left * config.crop_count + evaluated) / training_speed(config, finished)
 
 
 def _take(tasks, runs, deadline):

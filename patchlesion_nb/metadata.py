@@ -539,21 +539,22 @@ _SPC_ADVICE = ("it comes with derm7pt, http://derm.cs.sfu.ca, whose folder has m
 
 
 def _list_parts(meta, count):
+    "The part of each row of meta.csv; each must stand in one of the three lists"
     paths = {part: meta/f"{part}_indexes.csv" for part in _SPC_PARTS}
     if missing := [path.name for path in paths.values() if not path.is_file()]:
         raise DataError(f"{meta} lacks {', '.join(missing)}: without these lists nobody knows "
                         f"which images are the test set. Put them there; {_SPC_ADVICE}")
-    lists = []
-    for part, path in paths.items():
-        values = read_rows(path, ["indexes"])["indexes"]
-        numbers = pd.to_numeric(values, errors="coerce")
-        if len(wrong := values[~numbers.isin(range(count))]):
-            refuse(f"{path}: index '{wrong.iloc[0]}' in line {wrong.index[0]} is no row of "
-                   f"meta.csv, whose rows are 0 to {count - 1} ({len(wrong)} indexes are so): "
-                   "download both files again.", path, wrong.index)
-        numbers = numbers.drop(wrong.index).astype(int)
-        lists.append(pd.DataFrame({"row": numbers, "part": part}))
-    return pd.concat(lists, ignore_index=True)
+    lists = pd.concat([read_rows(path, ["indexes"]).assign(part=part)
+                       for part, path in paths.items()])
+    rows = pd.to_numeric(lists["indexes"], errors="coerce")
+    odd = lists[rows.duplicated(keep=False) | ~rows.isin(range(count))]
+    told = [f"{one.indexes} ({one.part}_indexes.csv)" for one in odd.itertuples()]
+    told += [f"{row} (in none)" for row in sorted({*range(count)} - {*rows})]
+    if told:
+        refuse(f"{meta}: each row of meta.csv, 0 to {count - 1}, must stand once in the three "
+               f"lists; not so {some(told)}: download them again.", meta)
+    known = ~rows.duplicated().to_numpy()
+    return pd.Series(lists["part"].to_numpy()[known], rows[known]).reindex(range(count))
 
 # %% ../nbs/01_metadata.ipynb #7f754447
 def derm7pt_rows(folder):
@@ -564,18 +565,7 @@ def derm7pt_rows(folder):
     rows["class_name"] = rows["diagnosis"].map(spc_class)
     rows["lesion_id"] = rows["case_num"] if "case_num" in rows else ""
     rows["diagnosis_type"] = ""
-    lists, ids = _list_parts(path.parent, len(rows)), rows.image_id.tolist()
-    twice = lists[lists.duplicated("row", keep=False)].groupby("row", sort=False)["part"]
-    for row, parts in twice:
-        files = " and ".join(f"{part}_indexes.csv" for part in parts)
-        refuse(f"{path.parent}: index {row} (image '{ids[row]}') stands in {files} ({len(twice)} "
-               "indexes stand more than once): keep one, or download the lists again.",
-               path.parent, images=[ids[row]])
-    part = lists.drop_duplicates("row").set_index("row")["part"]
-    rows["part"] = part.reindex(range(len(rows))).to_numpy()
-    if len(absent := rows.image_id[rows["part"].isna()]):
-        refuse(f"{path.parent}: {len(absent)} of {len(rows)} rows of meta.csv stand in no index "
-               f"list: {some(absent)}. Download the lists again.", path, absent.index, absent)
+    rows["part"] = _list_parts(path.parent, len(rows)).to_numpy()
     return path, _refuse_duplicates(rows, path)
 
 # %% ../nbs/01_metadata.ipynb #5ac0a6e5

@@ -16,7 +16,6 @@ import re
 import zipfile
 from dataclasses import dataclass
 from importlib.resources import files
-from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -31,6 +30,7 @@ from patchlesion_nb.metadata import (
     read_rows)
 from .profiles import PROFILES, load_profile
 from .splits import write_split
+from .store import file_contents
 
 # %% ../nbs/38_own.ipynb #22999b0e
 NAMED = {  # what the names of columns have in them
@@ -65,22 +65,31 @@ def ordered_levels(
 
 # %% ../nbs/38_own.ipynb #865bcdd3
 def _image_column(rows, images):
-    "The columns that name images, that with the most first: (share of rows, column)"
+    "The column that names the most images, and why"
     known = {path_id(name) for name in find_images(images, parts=99)["image_id"]}
-    shares = [(rows[name].map(path_id).isin(known).mean(), name) for name in rows]
-    found = sorted((share for share in shares if share[0] > 0), key=lambda one: -one[0])
-    if not found:
+    shares = {name: rows[name].map(path_id).isin(known).mean() for name in rows}
+    best = max(shares, key=shares.get, default="")
+    if not shares.get(best):
         raise DataError(f"no column names an image in {images}, where files are called "
                         f"{some(sorted(known))}; the columns are {some(rows, 9)}. Name the folder "
                         "with --images, or the column with --image-column.")
-    return found
+    return best, f"{shares[best]:.0%} of its values name images."
 
 
-def _chosen(rows, kind, asked, fits):
-    "The column that was asked for, or the best of its kind; and why"
-    if asked:
-        return asked, "As you said."
-    found = {name: kind_of(name) for name in rows if fits(rows[name])}
+def _fits(kind, values):
+    "Whether what is in a column can be of a kind"
+    if kind == "class":
+        few = 1 < values.nunique() <= min(100, len(values) / 3)
+        return few and (values != "").all()
+    distinct = values.nunique() < len(values) if kind == "group" else ordered_levels(values)
+    return kind_of(values.name) == kind and distinct
+
+
+def _chosen(rows, kind, images):
+    "The best column of a kind, and why"
+    if kind == "image":
+        return _image_column(rows, images)
+    found = {name: kind_of(name) for name in rows if _fits(kind, rows[name])}
     named = [name for name in found if found[name] == kind]
     equal = named or [name for name in found if not found[name]]
     if not equal:
@@ -91,14 +100,6 @@ def _chosen(rows, kind, asked, fits):
     return best, f"{why}{more}. For another column: --{kind}-column."
 
 # %% ../nbs/38_own.ipynb #96ea225f
-def _degrees(values, asked):
-    "The degrees that were asked for, or those of a column; refused if their order is not known"
-    if levels := tuple(asked) or ordered_levels(values):
-        return levels
-    raise DataError(f"column {values.name!r} has {some(sorted(set(values)))}: name its two to four "
-                    "words in their order with --certainty-levels, and leave none empty.")
-
-
 @dataclass(frozen=True)
 class Columns:
     "Which column of a table is what, and why"
@@ -121,55 +122,42 @@ def propose_columns(
     levels: tuple = (),  # of certainty, from the least to the most
 ) -> Columns:
     "Columns for image, class, group and certainty, each with its reason"
-    asked = [name for name in (image, label, group, certainty) if name]
-    for name in asked:
-        if name not in rows or asked.count(name) > 1:
+    asked = {"image": image, "class": label, "group": group, "certainty": certainty}
+    found = {kind: name for kind, name in asked.items() if name}
+    for name in found.values():
+        if name not in rows or [*found.values()].count(name) > 1:
             raise DataError(f"column {name!r} is named twice, or not there; "
                             f"{did_you_mean(name, rows.columns)}.")
-    free = rows[[name for name in rows if not re.match(r"Unnamed: \d+$", name)]]
-    free = free.drop(columns=asked)
-    share, image = (1, image) if image else _image_column(free, images)[0]
-    free = free.drop(columns=image, errors="ignore")
-    reasons = {"image": f"{share:.0%} of its values name images." if image not in asked else
-               "As you said."}
-    label, reasons["class"] = _chosen(free, "class", label, lambda values: (
-        1 < values.nunique() <= min(100, len(rows) / 3) and (values != "").all()))
-    free = free.drop(columns=label, errors="ignore")
-    group, reasons["group"] = _chosen(free, "group", group, lambda values: (
-        kind_of(values.name) == "group" and values.nunique() < len(rows)))
-    free = free.drop(columns=group, errors="ignore")
-    certainty, reasons["certainty"] = _chosen(free, "certainty", certainty, lambda values: (
-        kind_of(values.name) == "certainty" and ordered_levels(values)))
-    if not label:
+    reasons = dict.fromkeys(found, "As you said.")
+    for kind in [kind for kind in asked if kind not in found]:
+        free = rows[[name for name in rows if name not in found.values()
+                     and not re.match(r"Unnamed: \d+$", name)]]
+        found[kind], reasons[kind] = _chosen(free, kind, images)
+    if not found["class"]:
         raise DataError("no column looks like a class, with a few values that recur and none "
                         f"empty; the columns are {some(rows, 9)}. Name one with --class-column.")
-    levels = _degrees(rows[certainty], levels) if certainty else ()
-    return Columns(image, label, group, certainty, levels, reasons)
-
+    if certainty := found["certainty"]:
+        levels = tuple(levels) or ordered_levels(rows[certainty])
+        if not levels:
+            raise DataError(f"column {certainty!r} has {some(sorted(set(rows[certainty])))}: name "
+                            "its two to four words in their order with --certainty-levels, and "
+                            "leave none empty.")
+    return Columns(*(found[kind] for kind in asked), levels if certainty else (), reasons)
 
 # %% ../nbs/38_own.ipynb #65173b49
 def look_at_images(
     table: ImageTable,
 ) -> pd.DataFrame:  # image_id, height, width, mode, digest: one row an image
     "What the files of some images are, without decoding them"
-    seen, opened = [], {}
-    try:
-        for row in table.images.itertuples():
-            if row.archive and row.archive not in opened:
-                opened[row.archive] = zipfile.ZipFile(row.archive)
-            data = (opened[row.archive].read(row.path) if row.archive
-                    else Path(row.path).read_bytes())
-            try:
-                with Image.open(io.BytesIO(data)) as image:
-                    width, height, mode = *image.size, image.mode
-            except (OSError, Image.DecompressionBombError) as error:
-                raise DataError(f"{row.path}: image '{row.image_id}' cannot be read ({error}): "
-                                "replace the file, or delete its row.") from error
-            digest = hashlib.sha256(data).hexdigest()
-            seen.append((row.image_id, height, width, mode, digest))
-    finally:
-        for archive in opened.values():
-            archive.close()
+    seen = []
+    for image_id, data in file_contents(table.images):
+        try:
+            with Image.open(io.BytesIO(data)) as image:
+                width, height, mode = *image.size, image.mode
+        except (OSError, Image.DecompressionBombError) as error:
+            raise DataError(f"image '{image_id}' cannot be read ({error}): replace the file, or "
+                            "delete its row.") from error
+        seen.append((image_id, height, width, mode, hashlib.sha256(data).hexdigest()))
     return pd.DataFrame(seen, columns=["image_id", "height", "width", "mode", "digest"])
 
 # %% ../nbs/38_own.ipynb #ff280544
@@ -194,21 +182,11 @@ def notices(
     if few := [f"{name} ({count})" for name, count in counts.items() if count < 10]:
         told.append(f"classes of fewer than ten images: {some(few, 9)}. Their scores will say "
                     "little; join them with others, or find more images")
-    return told + _twins(table, seen, group)
-
-# %% ../nbs/38_own.ipynb #b1807869
-def _twins(table, seen, group):
-    "What there is to say of files that are the same, a sentence each"
-    images = table.images.assign(digest=seen["digest"].to_numpy())
-    twins = images[images.duplicated("digest", keep=False)].groupby("digest")
-    names = [" = ".join(part["image_id"]) for _, part in twins]
-    told = [f"files that stand in the set more than once: {some(names)}"] if names else []
-    joined = f"give both one {group} or delete one" if group != "image" else "delete one"
-    for column, what, cure in (
-            ("class_name", "two classes", "correct one of the rows"),
-            ("lesion_id", f"two {group}s", f"{joined}; else they may be in training and test")):
-        if wrong := [name for name, (_, part) in zip(names, twins) if part[column].nunique() > 1]:
-            told.append(f"of these, with {what}: {some(wrong)}; {cure}")
+    twins = table.images.assign(digest=seen["digest"].to_numpy()).groupby("digest")
+    if same := [f"{' = '.join(part['image_id'])} ({' = '.join(part['class_name'].unique())})"
+                for _, part in twins if len(part) > 1]:
+        told.append(f"files that stand in the set more than once: {some(same)}. Delete all but one "
+                    "of each, or they may be in training and test")
     return told
 
 # %% ../nbs/38_own.ipynb #a490ad57

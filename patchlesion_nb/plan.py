@@ -14,7 +14,6 @@ from collections import ChainMap, Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,7 @@ from .profiles import Profile
 from .rows import EXPERIMENTS, TABLE_5, Row, experiment_named
 from .runs import RunStore, evaluation_identity, initial_weights, run_identity
 from .sources import (
-    Source, SourceImages, check_test_set, image_folder, prepare_source, source_if_there)
+    Source, SourceImages, check_test_set, image_folder, prepare_source)
 from .splits import authors_split, split_fingerprint
 
 # %% ../nbs/33_plan.ipynb #3460472b
@@ -58,9 +57,7 @@ def experiment_rows(
                  if (profile.controls or not row.control) and _exists(profile, row))
 
 # %% ../nbs/33_plan.ipynb #1607bc41
-def sources(
-    profile: Profile,
-) -> dict[str, Source]:  # "", "spc", "spc_window", "grouped_split", "random_split", "seed5", ...
+def sources(profile: Profile) -> dict[str, Source]:  # "", "spc", "random_split", "seed5", ...
     "Every set of images that a row may name, by the name that rows have for it"
     same = dict(size=profile.image_size, colour=profile.colour, seed=profile.synthetic_seed)
     main = Source(
@@ -124,24 +121,17 @@ def _run_of(profile, row, network, fold, seed):
         lr_step=run.lr_step * times, validate_every=run.validate_every * times))
 
 # %% ../nbs/33_plan.ipynb #89b3f1d4
-def _evaluation_of(row, run, crops_at_once):
-    "The resolved evaluation of a row"
-    settings = {"crops_at_once": crops_at_once, **row.evaluation}
-    if run.strategy == "multi_crop":
-        settings = {"crop_count": run.crop_count, **settings}
-    evaluation = EvaluationConfig(**settings)
-    if row.images.startswith("spc") and evaluation.checkpoint == "best":
-        raise ValueError(f"{row.name}: {run.dataset} has no validation images, so the best "
-                         "checkpoint would be chosen on its test set; take checkpoint = 'last'.")
-    return resolve_evaluation(evaluation, resolve_run(run))
-
-
 def _study_run(profile, experiment, row, network, fold, seed):
     "One row of an experiment on one network and fold"
     run = _run_of(profile, row, network, fold, seed)
-    evaluation = _evaluation_of(row, run, profile.crops_at_once)
-    control = experiment.kind == "paper" and row.ours
-    kind = "control" if control else experiment.kind
+    settings = {"crops_at_once": profile.crops_at_once, **row.evaluation}
+    if run.strategy == "multi_crop":
+        settings = {"crop_count": run.crop_count, **settings}
+    evaluation = resolve_evaluation(EvaluationConfig(**settings), resolve_run(run))
+    if row.images.startswith("spc") and evaluation.checkpoint == "best":
+        raise ValueError(f"{row.name}: {run.dataset} has no validation images, so the best "
+                         "checkpoint would be chosen on its test set; take checkpoint = 'last'.")
+    kind = "control" if experiment.kind == "paper" and row.ours else experiment.kind
     published = kind == "extension" or profile.crop_reduce == "published"
     reduce = row.reduce if published else profile.crop_reduce
     return StudyRun(experiment.name, network, row.name, fold, seed, resolve_run(run), evaluation,
@@ -164,22 +154,14 @@ def _networks_of(profile, experiment, row):
     return tuple(network for network in known if network in (row.networks or known))
 
 
-def _folds_of(profile, experiment, row, asked):
-    "The folds of a row, of those that were asked for"
+def _folds_of(profile, experiment, row):
+    "The folds of a row"
     if row.images.startswith("spc"):
         return (0,)
     if experiment == "extension_retraining":
-        return tuple(fold for fold in profile.folds[:1] if fold in asked)
-    elsewhere = profile.other_folds or profile.folds
+        return profile.folds[:1]
     every = experiment in profile.on_every_fold or row.images == "random_split"
-    own = profile.folds if every else elsewhere
-    return tuple(fold for fold in own if fold in asked)
-
-
-def _seeds_of(profile, experiment):
-    "The seeds of a page's trainings"
-    repeated = experiment == "extension_retraining" and profile.repeat_seeds
-    return repeated or profile.seeds
+    return profile.folds if every else profile.other_folds or profile.folds
 
 # %% ../nbs/33_plan.ipynb #31b6d282
 def study_runs(
@@ -190,26 +172,27 @@ def study_runs(
 ) -> list[StudyRun]:  # experiment by experiment, network by network, row by row, fold by fold
     "All runs that the experiments of a profile are made of"
     networks = _chosen(networks, profile.network_labels, "network")
-    folds = _chosen(folds, profile.folds, "fold")
+    folds = {*_chosen(folds, profile.folds, "fold")}
+    again = {"extension_retraining": profile.repeat_seeds}
     cells = [_study_run(profile, EXPERIMENTS[name], row, network, fold, seed)
              for name in experiments or profile.experiments
              for network in networks
              for row in experiment_rows(name, profile)
              if network in _networks_of(profile, name, row)
-             for fold in _folds_of(profile, name, row, folds)
-             for seed in _seeds_of(profile, name)]
+             for fold in _folds_of(profile, name, row)
+             if fold in folds or row.images.startswith("spc")
+             for seed in again.get(name) or profile.seeds]
     _refuse_twins(profile, cells)
     return cells
 
 # %% ../nbs/33_plan.ipynb #3b35632c
-MAY_BE_ONE = {
+MAY_BE_ONE = (
     # Table V's rows are Multi-Crop with each way of balancing, and one of them is the profile's
     # own: in the paper, Loss Weighting is Multi-Crop of Tables II, III and, as k = 1, VI
-    **{frozenset(("Multi-Crop", row.name)): "the profile's balancing" for row in TABLE_5},
-    # ours: nothing is left to leave out
-    frozenset(("Ordered-Crop Mean", "Ordered-Crop Mean without dropout")): "patch_dropout = 0",
-    frozenset(("Initial Attention", "Initial Attention without the final ReLU")): "no DenseNet",
-}
+    *({"Multi-Crop", row.name} for row in TABLE_5),
+    # ours: with patch_dropout = 0 nothing is left to leave out
+    {"Ordered-Crop Mean", "Ordered-Crop Mean without dropout"})
+_FINAL_RELU = {"Initial Attention", "Initial Attention without the final ReLU"}  # of a DenseNet
 
 
 def _refuse_twins(profile, cells):
@@ -220,11 +203,9 @@ def _refuse_twins(profile, cells):
         run = cell.run.model_copy(update={"dataset": ""})
         result = (cell.table, cell.network, images[cell.images], run, cell.evaluation, cell.reduce)
         twin = seen.setdefault(result, cell)
-        same = (twin.row, twin.images) == (cell.row, cell.images)
-        reason = MAY_BE_ONE.get(frozenset((twin.row, cell.row)))
-        if reason == "no DenseNet" and "densenet" in cell.run.network:
-            reason = None
-        if not same and not reason:
+        rows = {twin.row, cell.row}
+        allowed = rows in MAY_BE_ONE or rows == _FINAL_RELU and "densenet" not in run.network
+        if (twin.row, twin.images) != (cell.row, cell.images) and not allowed:
             names = [", ".join(filter(None, (one.row, one.images))) for one in (twin, cell)]
             raise ValueError(f"profile {profile.name}: {names[0]!r} and {names[1]!r} of "
                              f"{cell.table} are one and the same with its values; change the value "
@@ -262,25 +243,16 @@ class StudyData(SourceImages):
         "The fingerprints as an identity notes them"
         return dict(zip(("data", "pixels", "split"), self.fingerprints))
 
-    def identity(
-        self,
-        config: RunConfig,
-    ) -> dict:  # as of `run_identity`
+    def identity(self, config: RunConfig) -> dict:  # as of `run_identity`
         "All that the result of a training on these images depends on"
         known = self.kept_weights.get((config.network, config.weights), "")
         return run_identity(config, *self.fingerprints, weights=known)
 
-    def run_id(
-        self,
-        config: RunConfig,
-    ) -> str:  # 16 hexadecimal digits; "" while its initial weights are not at hand
+    def run_id(self, config: RunConfig) -> str:  # 16 hexadecimal digits; "" without its weights
         "The name of a training on these images"
         return self.identity(config)["run"]
 
-    def scored(
-        self,
-        evaluation: EvaluationConfig,
-    ) -> SourceImages:
+    def scored(self, evaluation: EvaluationConfig) -> SourceImages:
         "The images that an evaluation is of: these, or a further test set"
         if evaluation.part in ("test", "validation"):
             return self
@@ -360,7 +332,7 @@ def kept_images(
 def _kept_instead(source, folder, root, runs, store, weights):
     "The kept images of a source, where it has no others, or none are needed"
     images = kept_images(source.name, store)
-    if images is None or source_if_there(source, folder, root):
+    if images is None or prepare_source(source, folder, root, make=False):
         return None
     if source.layout == "folder" and not image_folder(source, folder, root).exists():
         return images
@@ -407,9 +379,9 @@ def study_data_if_there(
 ) -> dict[str, StudyData]:  # by `run.dataset`; what is not prepared is left out
     "The images of a study as far as they are prepared; nothing is drawn, decoded or checked"
     weights = store.kept_weights() if store else {}
-    found = {source.name: source_if_there(source, folder, root) or kept_images(source.name, store)
-             for source, folder in _sources_of(profile, runs, data_root)}
-    found = {name: images for name, images in found.items() if images}
+    found = {source.name: images for source, folder in _sources_of(profile, runs, data_root)
+             if (images := prepare_source(source, folder, root, make=False)
+                 or kept_images(source.name, store))}
     return _with_tests(found, profile, weights)
 
 # %% ../nbs/33_plan.ipynb #4f75779d
@@ -471,15 +443,8 @@ def _part_sizes(source, images):
         return authors_split().value_counts().to_dict()
     if source.layout == "synthetic_derm7pt":
         return {"train": source.images}
-    if source.layout == "synthetic_ham10000":
-        return {f"fold{fold}": source.images / 3 for fold in range(3)}
-    return {}
-
-
-def _training_images(sizes, fold):
-    "Images of an epoch: all folds but one; NaN if nobody knows"
-    trained = [count for part, count in sizes.items() if part not in ("test", f"fold{fold}")]
-    return round(sum(trained)) if trained else np.nan
+    folds = range(3) if source.layout == "synthetic_ham10000" else ()
+    return {f"fold{fold}": source.images / 3 for fold in folds}
 
 # %% ../nbs/33_plan.ipynb #2aabf7a9
 def epoch_images(
@@ -492,17 +457,12 @@ def epoch_images(
 
 
 def _shown(config, sizes, images):
-    "Images of an epoch: counted where the images are there, else as the split promises"
+    "Images of an epoch: counted where the images are there, else as the split promises, or NaN"
     if images is not None:
         return epoch_images(config, images)
     whole_pool = config.balancing == "oversampling" and config.oversample_epoch == "full"
-    return np.nan if whole_pool else _training_images(sizes, config.fold)
-
-
-def _all_sizes(profile, runs, data):
-    "Images of each part of each set that some cells need"
-    return {source.name: _part_sizes(source, data.get(source.name))
-            for source, _ in _sources_of(profile, runs, None)}
+    trained = [count for part, count in sizes.items() if part not in ("test", f"fold{config.fold}")]
+    return round(sum(trained)) if trained and not whole_pool else np.nan
 
 # %% ../nbs/33_plan.ipynb #fa4cce28
 _SPEED_FIELDS = ("network", "crop_size", "device", "threads", "precision")
@@ -529,14 +489,13 @@ def finished_runs(
 def training_speed(
     config: RunConfig,  # resolved
     finished: pd.DataFrame,  # of `finished_runs`
-    stated: float | None = None,  # crops per second to assume where none was measured
-) -> tuple[float, str]:  # crops per second, NaN if unknown; "measured", "stated" or "unknown"
-    "The speed to expect of a training, and where the figure is from"
+) -> float:  # crops per second; NaN if none was measured
+    "The speed to expect of a training"
     for fields in ((*_SPEED_FIELDS, "strategy", "crop_count"), _SPEED_FIELDS):
         alike = _alike(config, finished, fields)
         if len(alike):
-            return alike["speed"].median(), "measured"
-    return (stated, "stated") if stated else (np.nan, "unknown")
+            return alike["speed"].median()
+    return np.nan
 
 # %% ../nbs/33_plan.ipynb #4dd9e5dc
 def images_behind(
@@ -561,7 +520,7 @@ class Plan:
     asked: dict[str, int]  # by kind: trainings if no row shared one with another
     trainings: pd.DataFrame  # columns as `plan` tells
     pixel_bytes: float  # size of the pixel stores; NaN if unknown
-    notes: tuple[str, ...] = ()  # sentences on weights to fetch, other code and other versions
+    notes: tuple[str, ...] = ()  # sentences on weights to fetch, kept runs and other code
 
     def __str__(self):
         return format_plan(self)
@@ -585,7 +544,7 @@ _KINDS = {"paper": "the paper's tables", "control": "controls of ours", "figure 
           "extension": "extensions"}
 
 
-def _plan_row(cells, data, store, sizes, finished, stated):
+def _plan_row(cells, data, store, sizes, finished):
     "One distinct training: who asks for it, its state, and what is left of its cost"
     first = cells[0]
     asking = dict.fromkeys(f"{cell.table} {cell.row}" for cell in cells)
@@ -597,11 +556,11 @@ def _plan_row(cells, data, store, sizes, finished, stated):
     there = row["state"] == "there"
     shown = 0 if there else config.epochs * _shown(config, sizes[config.dataset], images)
     shown -= images_behind(row["run"], store) if row["state"] == "begun" else 0
-    speed, source = training_speed(config, finished, stated)
+    speed = training_speed(config, finished)
     size = 0 if there else _alike(config, finished, ("network",))["bytes"].median()
     crops = shown * config.crop_count
     return row | {"images": shown, "crops": crops, "hours": crops / speed / 3600,
-                  "hours_from": source, "bytes": size}
+                  "hours_from": "measured" if speed > 0 else "unknown", "bytes": size}
 
 # %% ../nbs/33_plan.ipynb #bda8919a
 def _unused(trainings, data, store):
@@ -621,8 +580,8 @@ def _unused(trainings, data, store):
     return Counter(one["code"] for one in others)
 
 # %% ../nbs/33_plan.ipynb #a3db125c
-def _notes(trainings, data, store, finished):
-    "What a plan says of initial weights, kept runs, other code and other versions"
+def _notes(trainings, data, store):
+    "What a plan says of initial weights, kept runs and other code"
     absent = {cells[0].run.network for cells, row in trainings if row["state"] != "there"
               and cells[0].run.weights != "none" and initial_weights(cells[0].run) is None}
     for network in sorted(absent):
@@ -638,14 +597,6 @@ def _notes(trainings, data, store, finished):
         what = "evaluation" if code.startswith("evaluation") else "run"
         what += " with these settings is" if count == 1 else "s with these settings are"
         yield f"{count} {what} of other code ({code}): not used"
-    there = [row["run"] for _, row in trainings if row["state"] == "there"]
-    for package in ("torch", "timm"):
-        found = finished.get(f"environment.versions.{package}", pd.Series(dtype=object))
-        found = found[finished["run"].isin(there)].dropna().value_counts().drop(
-            version(package), errors="ignore")
-        for theirs, count in found.items():
-            runs = "1 run was" if count == 1 else f"{count} runs were"
-            yield f"{runs} trained with {package} {theirs}; here is {version(package)}"
 
 # %% ../nbs/33_plan.ipynb #a6fd131b
 def _pixel_bytes(profile, sizes):
@@ -663,12 +614,13 @@ def plan_study(
     runs: Sequence[StudyRun],  # what is asked for, of `study_runs`
     data: Mapping[str, StudyData] | None = None,  # by `run.dataset`, as far as prepared
     store: RunStore | None = None,  # None: the study's
-    crops_per_second: float | None = None,  # speed to assume where none was measured
 ) -> Plan:
     "What is there, what is missing, and what that will cost"
     store, data = store or RunStore(), data or {}
-    sizes, finished = _all_sizes(profile, runs, data), finished_runs(store)
-    trainings = [(cells, _plan_row(cells, data, store, sizes, finished, crops_per_second))
+    sizes = {source.name: _part_sizes(source, data.get(source.name))
+             for source, _ in _sources_of(profile, runs, None)}
+    finished = finished_runs(store)
+    trainings = [(cells, _plan_row(cells, data, store, sizes, finished))
                  for cells in distinct_trainings(runs).values()]
     experiments = tuple(dict.fromkeys(cell.table for cell in runs))
     rows = pd.DataFrame([row for _, row in trainings])
@@ -677,7 +629,7 @@ def plan_study(
         for cell in runs})
     asked = {kind: alone[kind] for kind in _KINDS if kind in alone}
     return Plan(profile.name, experiments, asked, rows, _pixel_bytes(profile, sizes),
-                tuple(_notes(trainings, data, store, finished)))
+                tuple(_notes(trainings, data, store)))
 
 # %% ../nbs/33_plan.ipynb #59a3a22e
 def _in_units(value, units):

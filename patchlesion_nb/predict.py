@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EXPORTED', 'TrainedNetwork', 'network_settings', 'row_cells', 'find_networks', 'find_places', 'apply_network',
-           'class_thresholds', 'prediction_sets', 'calibrate', 'predict']
+           'class_thresholds', 'calibrate', 'predict']
 
 # %% ../nbs/42_predict.ipynb #fb12a291
 import base64
@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from markupsafe import Markup
 import numpy as np
@@ -83,7 +84,7 @@ EXPORTED = {".onnx": "onnx", ".pt2": "torch"}  # files of `export`: ending -> fo
 
 def network_settings(
     network: TrainedNetwork,
-) -> dict:  # what JSON can hold: config, evaluation, reduce, classes, size, fit, colour
+) -> dict:  # what JSON can hold: run, evaluation, reduce, classes, size, fit, colour
     "What a file must say beside its weights"
     config = network.config.model_dump(mode="json") | {"weights": "none"}
     return {"run": config, "evaluation": network.evaluation.model_dump(), "reduce": network.reduce,
@@ -202,7 +203,6 @@ def find_places(
 
 # %% ../nbs/42_predict.ipynb #879241c3
 _LEAST_SCALE, _MOST_SQUASH = 0.5, 1.5
-_KEPT_BYTES = 1 << 30  # of decoded images; chosen here
 
 
 def _check_size(network, image_id, found):
@@ -220,27 +220,16 @@ def _check_size(network, image_id, found):
                         "that aspect.")
 
 # %% ../nbs/42_predict.ipynb #184d31af
-class _Images:
-    "Images as their pixel store would hold them: all checked first, and kept while memory allows"
-
-    def __init__(self, found, network, progress):
-        self.found, self.kept = found, {}
-        check = partial(_check_size, network)
-        self.decoded = partial(decoded_images, size=network.size, fit=network.fit,
-                               colour=network.colour, check=check)
-        room = _KEPT_BYTES // (3 * network.size[0] * network.size[1])
-        with tqdm(total=len(found), desc="reading", unit=" images", disable=not progress) as bar:
-            for row, pixels in enumerate(self.decoded(found, bar=bar)):
-                if row < room:
-                    self.kept[row] = pixels
-
-    def __len__(self):
-        return len(self.found)
-
-    def __getitem__(self, positions):
-        if any(row not in self.kept for row in positions):
-            return np.stack(list(self.decoded(self.found.iloc[positions])))
-        return np.stack([self.kept[row] for row in positions])
+def _decoded(found, network, progress):
+    "Images uint8 [n, H, W, 3] as their store would hold them, all checked, in an unnamed file"
+    options = dict(size=network.size, fit=network.fit, colour=network.colour,
+                   check=partial(_check_size, network))
+    file = TemporaryFile()
+    with tqdm(total=len(found), desc="reading", unit=" images", disable=not progress) as bar:
+        for pixels in decoded_images(found, bar=bar, **options):
+            file.write(pixels)
+    file.flush()
+    return np.asarray(np.memmap(file, np.uint8, "r", shape=(len(found), *network.size, 3)))
 
 # %% ../nbs/42_predict.ipynb #e5a2e5ce
 def apply_network(
@@ -295,14 +284,6 @@ def class_thresholds(
             thresholds[number] = own[rank - 1]
     return thresholds
 
-# %% ../nbs/42_predict.ipynb #33412f3c
-def prediction_sets(
-    probabilities: np.ndarray,  # float [n, C]
-    thresholds: np.ndarray,  # float [C], of `class_thresholds`
-) -> np.ndarray:  # bool [n, C]
-    "Which classes are in the set of each image"
-    return 1 - probabilities <= thresholds
-
 # %% ../nbs/42_predict.ipynb #822816b6
 def _cells_scored(networks, part, store):
     "What each network said of a part of its study's images; evaluated now where it is not there"
@@ -338,7 +319,7 @@ def calibrate(
     if len({test.dataset for test in tests}) > 1:
         raise ValueError("networks of several sets of images have no test set in common, on which "
                          "coverage could be measured: leave coverage out")
-    sets = prediction_sets(np.mean([test.probabilities for test in tests], axis=0), thresholds)
+    sets = 1 - np.mean([test.probabilities for test in tests], axis=0) <= thresholds
     lines = []
     for number, name in enumerate(networks[0].classes):
         own = tests[0].targets == number
@@ -441,13 +422,14 @@ def predict(
     found, pixels, answers = find_places(images), {}, []
     for member in members:
         kind = (member.size, member.fit, member.colour)
-        pixels[kind] = pixels.get(kind) or _Images(found, member, progress)
+        if kind not in pixels:
+            pixels[kind] = _decoded(found, member, progress)
         answers.append(apply_network(member, pixels[kind]))
     said, weights = zip(*answers)
     table, measured = _tabulated(found, members[0].classes, np.stack(said)), None
     if coverage is not None:
         thresholds, measured = calibrate(members, coverage)
-        sets = prediction_sets(np.mean(said, axis=0), thresholds)
+        sets = 1 - np.mean(said, axis=0) <= thresholds
         table.insert(4, "set", [", ".join(np.array(members[0].classes)[one]) for one in sets])
     if page is not None:
         overlay = _overlay(next(iter(pixels.values())), members, weights, table)

@@ -78,99 +78,92 @@ class Profile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     # Which images: drawn here or found on disk, and how they are split
-    name: str = Field(min_length=1, description="names its pages and plans")
-    description: str = Field(min_length=1, description="one line for the top of its pages")
-    data: Literal["synthetic", "folder"] = Field(description="drawn here, or a set on disk")
-    dataset: str = Field(min_length=1, description="name of the set and of its folder")
-    image_size: tuple[int, int] = Field(description="height and width in the store, pixels")
-    folder: str = Field(
-        "", description="for folder: the images, a folder or a zip; in a file, from its own place. "
-        "\"\": where the set of that name is looked for")
-    table: str = Field(
-        "", description="for folder: a CSV of your own with one row per image; in a file, from its "
-        "own place. \"\": the images have metadata of a known layout")
-    image_column: str = Field("", description="for table: column of file names or image ids")
-    class_column: str = Field("", description="for table: column of the class")
-    group_column: str = Field(
-        "", description="for table: column of the patient, lesion or other unit that several "
-        "images may share; \"\": each image stands alone")
-    certainty_column: str = Field(
-        "", description="for table: column that says how sure the label is, in the place of the "
-        "paper's way of diagnosis; \"\": none")
-    certainty_levels: tuple[str, ...] = Field(
-        (), max_length=4, description="its words, from the least to the most certain")
-    classes: tuple[str, ...] = Field(
-        (), description="for table: classes in the order of their numbers; none given: as found")
-    group: str = Field(
-        "lesion", pattern="^[a-z][a-z -]*$", description="what pages call that unit; singular")
-    paper_subject: bool = Field(
-        True, description="the images show what the paper's do; false: pages leave out what they "
-        "say of that")
-    split: Literal["authors", "grouped", "file"] = Field(description="where the split is from")
-    split_file: str = Field("split.csv", description="for file: path below the data folder")
-    split_folds: int = Field(3, ge=2, description="for grouped: folds beside the test set")
-    split_seed: int = Field(0, ge=0, description="for grouped: seed of the split")
-    merge_lesions: str = Field(
-        "", description="images that are one lesion under two ids: a CSV of pairs below the data "
-        "folder, or ham10000 for the 18 pairs of Abhishek et al.; \"\": none")
-    colour: Literal["refuse", "convert"] = Field(
-        "refuse", description="grey and CMYK images: refuse them by name, or convert to RGB")
-    synthetic_images: int = Field(0, ge=0, description="for synthetic: images in the folds")
-    synthetic_test_per_class: int = Field(
-        0, ge=0, description="for synthetic: test images of each class")
-    synthetic_seed: int = Field(0, ge=0, description="for synthetic: seed of the phantom")
+    name: str = Field(min_length=1)  # names its pages and plans
+    description: str = Field(min_length=1)  # one line for the top of its pages
+    data: Literal["synthetic", "folder"]  # drawn here, or a set on disk
+    dataset: str = Field(min_length=1)  # name of the set and of its folder
+    image_size: tuple[int, int]  # height and width in the store, pixels
+    # for folder: the images, a folder or a zip; in a file, from its own place. "": where the set
+    # of that name is looked for
+    folder: str = ""
+    # for folder: a CSV of your own with one row per image; in a file, from its own place. "": the
+    # images have metadata of a known layout
+    table: str = ""
+    image_column: str = ""  # for table: column of file names or image ids
+    class_column: str = ""  # for table: column of the class
+    # for table: column of the patient, lesion or other unit that several images may share; "":
+    # each image stands alone
+    group_column: str = ""
+    # for table: column that says how sure the label is, in the place of the paper's way of
+    # diagnosis; "": none
+    certainty_column: str = ""
+    certainty_levels: tuple[str, ...] = Field((), max_length=4)  # its words, least certain first
+    classes: tuple[str, ...] = ()  # for table: in the order of their numbers; none given: as found
+    group: str = Field("lesion", pattern="^[a-z][a-z -]*$")  # what pages call that unit; singular
+    # the images show what the paper's do; false: pages leave out what they say of that
+    paper_subject: bool = True
+    split: Literal["authors", "grouped", "file"]  # where the split is from
+    split_file: str = "split.csv"  # for file: path below the data folder
+    split_folds: int = Field(3, ge=2)  # for grouped: folds beside the test set
+    split_seed: int = Field(0, ge=0)  # for grouped: seed of the split
+    # images that are one lesion under two ids: a CSV of pairs below the data folder, or ham10000
+    # for the 18 pairs of Abhishek et al.; "": none
+    merge_lesions: str = ""
+    # grey and CMYK images: refuse them by name, or convert to RGB
+    colour: Literal["refuse", "convert"] = "refuse"
+    synthetic_images: int = Field(0, ge=0)  # for synthetic: images in the folds
+    synthetic_test_per_class: int = Field(0, ge=0)  # for synthetic: test images of each class
+    synthetic_seed: int = Field(0, ge=0)  # for synthetic: seed of the phantom
 
     # Further images: those of Table IV (derm7pt, the paper's SPC), and other phantoms
-    spc: Literal["none", "synthetic", "folder"] = Field(
-        "none", description="images of Table IV: none, drawn here, or derm7pt on disk")
-    spc_dataset: str = Field("derm7pt", min_length=1, description="name of that set and folder")
-    spc_resize: Literal["resize", "none"] = Field(
-        "resize", description="to the size of the others as the paper says, or not; D6")
-    spc_images: int = Field(0, ge=0, description="for a drawn one: images to train on")
-    spc_test_per_class: int = Field(0, ge=0, description="for a drawn one: test images a class")
-    replication_seeds: tuple[int, ...] = Field(
-        (), description="for synthetic: seeds of the phantoms on which findings must hold, too")
-    test_sets: tuple[str, ...] = Field(
-        (), description="further sets that networks are scored on: names of sets and folders")
-    test_set_sizes: tuple[tuple[int, int], ...] = Field(
-        (), description="for each further test set: height and width in the store, pixels")
+    # images of Table IV: none, drawn here, or derm7pt on disk
+    spc: Literal["none", "synthetic", "folder"] = "none"
+    spc_dataset: str = Field("derm7pt", min_length=1)  # name of that set and folder
+    # to the size of the others as the paper says, or not; D6
+    spc_resize: Literal["resize", "none"] = "resize"
+    spc_images: int = Field(0, ge=0)  # for a drawn one: images to train on
+    spc_test_per_class: int = Field(0, ge=0)  # for a drawn one: test images a class
+    # for synthetic: seeds of the phantoms on which findings must hold, too
+    replication_seeds: tuple[int, ...] = ()
+    test_sets: tuple[str, ...] = ()  # further sets to score networks on: names of sets and folders
+    # for each further test set: height and width in the store, pixels
+    test_set_sizes: tuple[tuple[int, int], ...] = ()
 
     # Which networks, rows and folds, and how often
-    networks: tuple[str, ...] = Field(min_length=1, description="timm names")
-    network_labels: tuple[str, ...] = Field(description="what pages call them")
-    published_networks: tuple[str, ...] = Field(
-        description="the paper's network whose values stand beside; \"\" for none")
-    experiments: tuple[str, ...] = Field(min_length=1, description="pages, such as table_2")
-    controls: bool = Field(False, description="train the shuffled-label control too")
-    leave_out: tuple[str, ...] = Field((), description="rows that no page shall have, by name")
-    folds: tuple[int, ...] = Field((0, 1, 2), min_length=1, description="folds that validate")
-    other_folds: tuple[int, ...] = Field(
-        (), description="folds of all but the pages on every fold; none given: the same")
-    on_every_fold: tuple[str, ...] = Field(
-        ("table_2", "extension_controls"), description="pages on all folds")
-    on_every_network: tuple[str, ...] = Field(
-        (), description="pages on all networks, the others being on the first; none given: all")
-    seeds: tuple[int, ...] = Field((0,), min_length=1, description="one training each")
-    repeat_seeds: tuple[int, ...] = Field(
-        (), description="seeds of extension_retraining, on the first fold; none given: seeds")
-    dropout_grid: tuple[float, ...] = Field(
-        (0.0, 0.1, 0.2), min_length=1, description="p_d of Fig. 5; its grid is lost in the text")
-    inner_layers: tuple[tuple[str, ...], ...] = Field(
-        (), description="for each network: layers after which attention is tried")
+    networks: tuple[str, ...] = Field(min_length=1)  # timm names
+    network_labels: tuple[str, ...]  # what pages call them
+    # the paper's network whose values stand beside; "" for none
+    published_networks: tuple[str, ...]
+    experiments: tuple[str, ...] = Field(min_length=1)  # pages, such as table_2
+    controls: bool = False  # train the shuffled-label control too
+    leave_out: tuple[str, ...] = ()  # rows that no page shall have, by name
+    folds: tuple[int, ...] = Field((0, 1, 2), min_length=1)  # folds that validate
+    # folds of all but the pages on every fold; none given: the same
+    other_folds: tuple[int, ...] = ()
+    on_every_fold: tuple[str, ...] = ("table_2", "extension_controls")  # pages on all folds
+    # pages on all networks, the others being on the first; none given: all
+    on_every_network: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = Field((0,), min_length=1)  # one training each
+    # seeds of extension_retraining, on the first fold; none given: seeds
+    repeat_seeds: tuple[int, ...] = ()
+    # p_d of Fig. 5; its grid is lost in the text
+    dropout_grid: tuple[float, ...] = Field((0.0, 0.1, 0.2), min_length=1)
+    # for each network: layers after which attention is tried
+    inner_layers: tuple[tuple[str, ...], ...] = ()
 
     # How predictions become numbers; nothing is trained for another answer
-    f1: Literal["weighted", "macro", "authors"] = Field(
-        "weighted", description="F1 of the tables: by true support, macro, or as the code; D10")
-    crop_reduce: Literal["published", "probabilities", "logits", "vote"] = Field(
-        "published", description="what is averaged over crops; published: for each row as in the "
-        "code; D9")
-    bootstrap_draws: int = Field(1000, ge=1, description="draws of every bootstrap")
-    crops_at_once: int = Field(144, ge=1, description="crops that an evaluation puts through the "
-                               "network together; patchlesion bench --advise finds the fastest")
-    training: dict[str, Any] = Field({}, description="fields of RunConfig, for every training")
-    rows: dict[str, dict[str, Any]] = Field(
-        {}, description="fields of RunConfig for one method, for one network by its label, or for "
-        "one method on one network; the last prevails")
+    # F1 of the tables: by true support, macro, or as the code; D10
+    f1: Literal["weighted", "macro", "authors"] = "weighted"
+    # what is averaged over crops; published: for each row as in the code; D9
+    crop_reduce: Literal["published", "probabilities", "logits", "vote"] = "published"
+    bootstrap_draws: int = Field(1000, ge=1)  # draws of every bootstrap
+    # crops that an evaluation puts through the network together; patchlesion bench --advise finds
+    # the fastest
+    crops_at_once: int = Field(144, ge=1)
+    training: dict[str, Any] = {}  # fields of RunConfig, for every training
+    # fields of RunConfig for one method, for one network by its label, or for one method on one
+    # network; the last prevails
+    rows: dict[str, dict[str, Any]] = {}
 
     @property
     def repeated(self) -> tuple[str, ...]:  # pages
@@ -190,9 +183,12 @@ class Profile(BaseModel):
 
     @model_validator(mode="after")
     def _fits_together(self):
-        for name in ("network_labels", "published_networks"):
-            if len(getattr(self, name)) != len(self.networks):
-                raise ValueError(f"{name}: expected one for each of {len(self.networks)} networks")
+        pairs = {"network_labels": "networks", "published_networks": "networks",
+                 "test_set_sizes": "test_sets"}
+        pairs |= {"inner_layers": "networks"} if self.inner_layers else {}
+        for name, of in pairs.items():
+            if len(getattr(self, name)) != (count := len(getattr(self, of))):
+                raise ValueError(f"{name}: expected one for each of {count} in {of}")
         once = {name: getattr(self, name) for name in (
             "network_labels", "folds", "other_folds", "seeds", "repeat_seeds", "replication_seeds",
             "experiments", "test_sets")}
@@ -203,20 +199,13 @@ class Profile(BaseModel):
             if twice := [value for value in values if list(values).count(value) > 1]:
                 raise ValueError(f"{name}: {twice[0]} stands twice, and rows are told apart by it; "
                                  "expected is each once")
-        if len(self.test_set_sizes) != len(self.test_sets):
-            raise ValueError(f"test_set_sizes: expected one for each of {len(self.test_sets)} sets "
-                             "in test_sets")
         if wrong := {"test", "validation", self.dataset, self.spc_dataset} & {*self.test_sets}:
             raise ValueError(f"test_sets: {min(wrong)!r} is the name of something else here; a "
                              "further test set needs its own")
-        if self.inner_layers and len(self.inner_layers) != len(self.networks):
-            raise ValueError(f"inner_layers: expected a list for each of {len(self.networks)} "
-                             "networks")
         _check_own_table(self)
-        if self.data == "synthetic" and not self.synthetic_images:
-            raise ValueError("synthetic_images: expected the number of images to draw")
-        if self.spc == "synthetic" and not self.spc_images:
-            raise ValueError("spc_images: expected the number of images to draw")
+        for kind, images in (("data", "synthetic_images"), ("spc", "spc_images")):
+            if getattr(self, kind) == "synthetic" and not getattr(self, images):
+                raise ValueError(f"{images}: expected the number of images to draw")
         if self.replication_seeds and self.data != "synthetic":
             raise ValueError("replication_seeds: only a synthetic set can be drawn again")
         for name in (*self.experiments, *self.on_every_fold, *self.on_every_network):
@@ -301,9 +290,7 @@ def profile_reasons(
 PAPER_NETWORKS = dict(zip(load_profile("paper").published_networks, load_profile("paper").networks))
 
 
-def comparison_note(
-    profile: Profile,
-) -> str:  # "" where ours and the paper's may be compared
+def comparison_note(profile: Profile) -> str:  # "" where ours and the paper's may be compared
     "In what a profile differs from the study whose values are shown beside its own"
     paper = load_profile("paper")
     pairs = zip(profile.networks, profile.network_labels, profile.published_networks)

@@ -4,20 +4,16 @@
 
 # %% auto #0
 __all__ = ['CODE_PATHS', 'CODE', 'IDENTITY', 'MANIFEST', 'KEPT_FILES', 'code_record', 'code_digest', 'note_identity',
-           'initial_weights', 'weights_digest', 'run_identity', 'run_id', 'evaluation_identity', 'evaluation_id',
-           'RunStore']
+           'initial_weights', 'weights_digest', 'run_identity', 'evaluation_identity', 'evaluation_id', 'RunStore']
 
 # %% ../nbs/30_runs.ipynb #d41f2b84
 import ast
-import errno
 import hashlib
 import importlib.util
 import json
 import os
 import re
 import shutil
-import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -30,13 +26,12 @@ from zipfile import BadZipFile, ZipFile
 import zlib
 
 from fastcore.basics import patch
-from filelock import FileLock, Timeout
 import pandas as pd
 
 from .config import EvaluationConfig, RunConfig, config_hash, resolve_run
-from patchlesion_nb.core import (
-    DataError, checksum, existing_path, flush_to_disk, replaced_whole, some, study_root,
-    zip_members)
+from .core import (
+    DataError, checksum, existing_path, explained_disk_errors, flush_to_disk, locked,
+    replaced_whole, some, study_root, zip_members)
 
 # %% ../nbs/30_runs.ipynb #243782e3
 def code_record() -> dict:  # kind -> version (int), digest (hex), neutral (list of hex)
@@ -201,14 +196,6 @@ def run_identity(
                      for more in ((), (code["code"],)))
     return {"run": run, "settings": settings} | fingerprints | {"weights": weights} | code
 
-
-def run_id(
-    config: RunConfig,  # resolved or not
-    *fingerprints: str,  # of data, pixels and split, as for `run_identity`
-) -> str:  # 16 hexadecimal digits; "" while the initial weights are not at hand
-    "The name of a training: a hash of all that its result depends on"
-    return run_identity(config, *fingerprints)["run"]
-
 # %% ../nbs/30_runs.ipynb #3c67a451
 def evaluation_identity(
     evaluation: EvaluationConfig,  # resolved for its run by `resolve_evaluation`
@@ -284,47 +271,8 @@ def partial_folder(
     target: Path,  # `run_folder(...)` or `evaluation_folder(...)`
 ) -> Path:  # a folder under `.partial`
     "Where a folder grows until it is whole"
-    for kind in (self.runs, self.evaluations):
-        if Path(target).is_relative_to(kind) and Path(target) != kind:
-            return kind / ".partial" / Path(target).relative_to(kind)
-    raise ValueError(f"{target} lies neither in {self.runs} nor in {self.evaluations}")
-
-# %% ../nbs/30_runs.ipynb #510f1b06
-@contextmanager
-def _alone(partial, announce):
-    "Hold the lock of a partial folder; say once who holds it if somebody does"
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(f"{partial}.lock")
-    owner = Path(f"{partial}.owner")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        who = owner.read_text("utf-8") if owner.is_file() else "another process"
-        announce(f"waiting for {partial.name}: {who} is making it")
-        lock.acquire()
-    try:
-        started = time.strftime("%Y-%m-%d %H:%M:%S")
-        owner.write_text(f"process {os.getpid()} (since {started})", "utf-8")
-        yield
-    finally:
-        owner.unlink(missing_ok=True)
-        lock.release()
-
-# %% ../nbs/30_runs.ipynb #26f8470d
-@contextmanager
-def _full_disk_explained(partial, root):
-    "Turn whatever a full disk raises into one sentence that says what to do"
-    try:
-        yield
-    except Exception as error:
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if not full and "No space left on device" not in str(error):
-            raise
-        free = shutil.disk_usage(root).free / 1e6
-        advice = (
-            f"no space left while making {partial.name} ({free:.0f} MB free). What there is stays "
-            f"in {partial}: free some space and start again, it goes on from there")
-        raise OSError(errno.ENOSPC, advice) from error
+    kind = self.runs if target.is_relative_to(self.runs) else self.evaluations
+    return kind / ".partial" / target.relative_to(kind)
 
 # %% ../nbs/30_runs.ipynb #e4672982
 def _seal(partial, target):
@@ -351,7 +299,6 @@ def produce(
     self: RunStore,
     target: Path,  # folder wanted: `run_folder(...)` or `evaluation_folder(...)`
     make: Callable[[Path], object],  # fills the folder it is given, or goes on with what is there
-    announce: Callable[[str], object] = print,  # told once if somebody else is making it
 ) -> Path:  # `target`, whole
     "Make a folder unless it is there: once, by one process, and never half"
     target = Path(target)
@@ -359,7 +306,8 @@ def produce(
     if (target / MANIFEST).is_file():
         return target
     self.root.mkdir(parents=True, exist_ok=True)
-    with _full_disk_explained(partial, self.root), _alone(partial, announce):
+    kept = f"what there is stays in {partial}, and the next start goes on from there"
+    with explained_disk_errors(self.root, kept), locked(f"{partial}.lock", partial.name):
         if (target / MANIFEST).is_file():
             return target
         if target.exists():
@@ -379,13 +327,11 @@ def verify(
     manifest = Path(folder) / MANIFEST
     if not manifest.is_file():
         return [f"missing: {MANIFEST}"]
-    recorded = _read_json(manifest)["files"]
-    found = _describe(folder)
-    common = sorted(recorded.keys() & found.keys())
-    altered = [f"altered: {name}" for name in common if recorded[name] != found[name]]
-    missing = [f"missing: {name}" for name in sorted(recorded.keys() - found.keys())]
-    added = [f"added: {name}" for name in sorted(found.keys() - recorded.keys())]
-    return altered + missing + added
+    recorded, found = _read_json(manifest)["files"], _describe(folder)
+    names = sorted(name for name in recorded | found if recorded.get(name) != found.get(name))
+    kinds = ("added" if name not in recorded else "altered" if name in found else "missing"
+             for name in names)
+    return [f"{kind}: {name}" for kind, name in zip(kinds, names)]
 
 # %% ../nbs/30_runs.ipynb #a57c7216
 def _read_json(path):
@@ -395,20 +341,15 @@ def _read_json(path):
         raise DataError(f"{path} is not readable JSON ({error}): restore it, or remove the run")
 
 # %% ../nbs/30_runs.ipynb #ef6d896d
-def _misnamed(folder):
-    "What a run or an evaluation is by its own account, where its folder says otherwise"
-    identity = _read_json(folder / IDENTITY)
-    named = identity["evaluation" if "evaluation" in identity else "run"]
-    return [f"it is {named}, under another name"] * (named != folder.name)
-
-
 def _problems(store, folder):
     "What is wrong with a run, kept or not, or an evaluation, whatever it is of"
     try:
         if problems := store.verify(folder):
             return problems
-        return _misnamed(folder)
-    except (DataError, OSError, KeyError) as error:
+        identity = _read_json(folder / IDENTITY)
+        named = identity["evaluation" if "evaluation" in identity else "run"]
+        return [f"it is {named}, under another name"] * (named != folder.name)
+    except (DataError, OSError, KeyError, TypeError, AttributeError) as error:
         return [f"not readable: {error}"]
 
 
@@ -440,20 +381,17 @@ def set_aside(
     return moved
 
 # %% ../nbs/30_runs.ipynb #cb033634
-def _run_row(folder):
-    row = {"run": folder.name}
-    row["bytes"] = sum(path.stat().st_size for path in _files(folder))
-    config, environment, identity = (
-        _read_json(folder / name) if (folder / name).is_file() else {}
-        for name in ("config.json", "environment.json", IDENTITY))
-    return row | config | {"environment": environment, "identity": identity}
-
-
 @patch
 def list_runs(self: RunStore) -> pd.DataFrame:  # run, bytes, settings, environment.*, identity.*
     "All whole runs of the store, by id"
-    folders = sorted(path.parent for path in self.runs.glob(f"*/{MANIFEST}"))
-    rows = [_run_row(folder) for folder in folders]
+    rows = []
+    for folder in sorted(path.parent for path in self.runs.glob(f"*/{MANIFEST}")):
+        config, environment, identity = (
+            _read_json(folder / name) if (folder / name).is_file() else {}
+            for name in ("config.json", "environment.json", IDENTITY))
+        size = sum(path.stat().st_size for path in _files(folder))
+        rows.append({"run": folder.name, "bytes": size} | config
+                    | {"environment": environment, "identity": identity})
     return pd.json_normalize(rows) if rows else pd.DataFrame(columns=["run", "bytes"])
 
 
@@ -480,25 +418,6 @@ def find_run(
         raise ValueError(f"{what} with {start!r}: {', '.join((found or known)[:5]) or 'none'} "
                          "of those that are there; patchlesion runs list names all")
     return found[0]
-
-# %% ../nbs/30_runs.ipynb #3ca90d1e
-@patch
-def compare_runs(
-    self: RunStore,
-    first: str,  # id of a run, or its first letters
-    second: str,  # id of another
-) -> pd.DataFrame:  # what, first, second: a line for each thing in which they differ
-    "In what two runs differ: settings, machine, and where they ended"
-    rows = []
-    for folder in (self.run_folder(self.find_run(run)) for run in (first, second)):
-        rows.append(pd.json_normalize(_run_row(folder)).iloc[0].to_dict())
-        if (history := folder / "history.csv").is_file():
-            last = pd.read_csv(history).ffill().iloc[-1]
-            rows[-1] |= {f"history.{name}": round(float(value), 4) for name, value in last.items()}
-    names = [name for name in dict.fromkeys([*rows[0], *rows[1]])
-             if str(rows[0].get(name)) != str(rows[1].get(name))]
-    lines = [(name, rows[0].get(name, ""), rows[1].get(name, "")) for name in names]
-    return pd.DataFrame(lines, columns=["what", "first", "second"])
 
 # %% ../nbs/30_runs.ipynb #b1b82c6e
 KEPT_FILES = ("config.json", "history.csv", "environment.json", IDENTITY)
@@ -535,22 +454,6 @@ def kept_evaluation(
     path = folder / key / f"{reduce}.parquet" if folder else None
     return path if path and path.is_file() else None
 
-# %% ../nbs/30_runs.ipynb #4cc83156
-def _copy_kept(store, run, partial, tables):
-    "Fill a folder with what is kept of a run, beside what is in it already"
-    wanted = {name: store.run_folder(run) / name for name in KEPT_FILES}
-    for key in {Path(name).parent.name for name in tables}:
-        folder = store.evaluation_folder(run, key)
-        wanted |= {f"{key}/{name}": folder / name for name in ("evaluation.json", IDENTITY)}
-    for name, source in wanted.items():
-        (partial / name).parent.mkdir(parents=True, exist_ok=True)
-        if source.is_file() and not (partial / name).exists():
-            shutil.copyfile(source, partial / name)
-    for name, table in tables.items():
-        if not (partial / f"{name}.parquet").exists():
-            table().to_parquet(partial / f"{name}.parquet", index=False, compression="zstd",
-                               use_dictionary=False)  # 74 kB for 2,511 images; with it, 104
-
 # %% ../nbs/30_runs.ipynb #4cc83157
 @patch
 def keep(
@@ -566,7 +469,18 @@ def keep(
     shutil.rmtree(partial, ignore_errors=True)
     if before:
         shutil.copytree(before, partial, ignore=shutil.ignore_patterns(MANIFEST))
-    _copy_kept(self, run, partial, tables)
+    wanted = {name: self.run_folder(run) / name for name in KEPT_FILES}
+    for key in {Path(name).parent.name for name in tables}:
+        folder = self.evaluation_folder(run, key)
+        wanted |= {f"{key}/{name}": folder / name for name in ("evaluation.json", IDENTITY)}
+    for name, source in wanted.items():
+        (partial / name).parent.mkdir(parents=True, exist_ok=True)
+        if source.is_file() and not (partial / name).exists():
+            shutil.copyfile(source, partial / name)
+    for name, table in tables.items():
+        if not (partial / f"{name}.parquet").exists():
+            table().to_parquet(partial / f"{name}.parquet", index=False, compression="zstd",
+                               use_dictionary=False)  # 74 kB for 2,511 images; with it, 104
     shutil.rmtree(target, ignore_errors=True)
     _seal(partial, target)
     return True
@@ -636,74 +550,43 @@ def pack(
     return places
 
 # %% ../nbs/30_runs.ipynb #1f444206
-_MEMBER = re.compile(
-    r"(runs/[0-9a-f]+|evaluations/[0-9a-f]+/[0-9a-f]+)/(?:\w[\w.-]*/)*\w[\w.-]*", re.ASCII)
-
-
 @contextmanager
-def _packed(source):
-    "Name and size of each file in a zip or a folder of runs, and what opens one by its name"
-    source = existing_path(source)
-    if source.is_file():
+def _other_study(source, here):
+    "The study in a folder, or packed in a zip, and how its files are taken out of it"
+    source, own = existing_path(source), re.compile(r"(runs|evaluations)/\w[\w./-]*")
+    if source.is_dir():
+        yield RunStore(source), shutil.copyfile
+        return
+    here.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=here, prefix=".merging-") as scratch:
         try:
-            with ZipFile(source) as opened:
-                members = [one for one in zip_members(source, float("inf")) if not one.is_dir()]
-                yield [(one.filename, one.file_size) for one in members], opened.open
+            members = [member for member in zip_members(source, float("inf"))
+                       if own.fullmatch(member.filename)]
+            with explained_disk_errors(here), ZipFile(source) as packed:
+                packed.extractall(Path(scratch, "data"), members)
         except (BadZipFile, EOFError, RuntimeError, NotImplementedError, zlib.error) as error:
             raise DataError(f"{source} cannot be read as a zip ({error}): copy it again") from error
-        return
-    root = source / "data" if (source / "data").is_dir() else source
-    paths = [path for kind in ("runs", "evaluations") for path in (root / kind).glob("[!.]*/**/*")
-             if path.is_symlink() or not path.is_dir()]
-    if links := [path for path in paths if path.is_symlink()]:
-        raise DataError(f"{some(links)}: a link in place of a file. Copy what it leads to.")
-    yield [(path.relative_to(root).as_posix(), path.stat().st_size) for path in paths], (
-        lambda name: open(root / name, "rb"))
-
-# %% ../nbs/30_runs.ipynb #7a22bef8
-def _contents(packed, open_file, source):
-    "Place -> file -> size and checksum, of all that is packed"
-    named = {name: _MEMBER.fullmatch(name) for name, _ in packed}
-    try:
-        contents = {place: json.loads(open_file(f"{place}/{MANIFEST}").read(2**20))["files"]
-                    for place in sorted({match[1] for match in named.values() if match})}
-        told = {(f"{place}/{name}", entry["bytes"]) for place, recorded in contents.items()
-                for name, entry in recorded.items()}
-    except (KeyError, TypeError, AttributeError, ValueError, FileNotFoundError) as error:
-        raise DataError(f"{source}: a run without a sound {MANIFEST} ({error}): "
-                        "pack the runs again") from error
-    odd = [name for name, match in named.items() if not match]
-    odd += [name for name, count in Counter(name for name, _ in packed).items() if count > 1]
-    odd += [name for name, _ in {one for one in packed if one[0] not in
-                                 {f"{place}/{MANIFEST}" for place in contents}} ^ told]
-    if odd or not contents:
-        raise DataError(f"{source}: {some(sorted(odd)) or 'empty'}: expected is each file once, of "
-                        f"the name and size in a {MANIFEST}. Nothing was merged; pack them again.")
-    return contents
+        yield RunStore(scratch), shutil.move
 
 # %% ../nbs/30_runs.ipynb #a62336b5
 _HOW = ("environment.json", IDENTITY)  # when and where, and with which comments in the code
 
 
-def _unlike_here(folder, theirs):
-    "Files in which a folder here holds other results than a packed one of the same name"
-    here = _read_json(folder / MANIFEST)["files"] if (folder / MANIFEST).is_file() else theirs
-    return sorted(name for name in {*here, *theirs} - {*_HOW} if here.get(name) != theirs.get(name))
+def _unlike_here(folder, other):
+    "Files in which a folder here holds other results than another of the same name"
+    if not (folder / MANIFEST).is_file():
+        return []
+    here, there = (_read_json(each / MANIFEST)["files"] for each in (folder, other))
+    return sorted(name for name in {*here, *there} - {*_HOW} if here.get(name) != there.get(name))
 
 
-def _unpack(place, recorded, open_file, source, growing):
-    "Fill a growing folder with the files of a packed one, or leave none"
+def _take_over(folder, take, growing):
+    "Fill a growing folder with what the manifest of another names, or leave none"
     shutil.rmtree(growing)  # what a training has begun there is finished here
-    growing.mkdir()
     try:
-        for name in recorded:
+        for name in _read_json(folder / MANIFEST)["files"]:
             (growing / name).parent.mkdir(parents=True, exist_ok=True)
-            with open_file(f"{place}/{name}") as packed, open(growing / name, "wb") as written:
-                shutil.copyfileobj(packed, written)
-        found = _describe(growing)
-        told = [f"altered: {name}" for name in recorded if found[name] != recorded[name]]
-        if told := told or _misnamed(growing):
-            raise DataError(f"{source}: {place}: {some(told)}. Pack it again, or copy it again.")
+            take(folder / name, growing / name)
     except BaseException:
         shutil.rmtree(growing)
         raise
@@ -716,25 +599,22 @@ def merge(
 ) -> tuple[list[str], int]:  # places that are new; how many were there already
     "Take over runs and evaluations; one of the same name with other results is refused"
     data = self.root / "data"
-    with _packed(source) as (packed, open_file):
-        contents = _contents(packed, open_file, source)
-        new = [place for place in contents if not (data / place / MANIFEST).is_file()]
-        other = {place: told for place, recorded in contents.items()
-                 if (told := _unlike_here(data / place, recorded))}
-        if other:
-            named = some(f"{place} ({', '.join(told)})" for place, told in other.items())
-            raise DataError(f"{source}: {len(other)} of {len(contents)} are here with other "
-                            f"results: {named}. Nothing was merged; see patchlesion check, and "
-                            f"move those away here ({data}) or there.")
-        needed = sum(size for name, size in packed
-                     if name.startswith(tuple(f"{place}/" for place in new)))
-        self.root.mkdir(parents=True, exist_ok=True)
-        if needed > (free := shutil.disk_usage(self.root).free):
-            raise DataError(f"{source} needs {needed / 1e9:.2f} GB, and {free / 1e9:.2f} GB are "
-                            f"free in {self.root}: free some space")
+    with _other_study(source, data) as (other, take):
+        theirs, (problems, count) = other.root / "data", other.damaged()
+        told = [f"{folder.relative_to(theirs)}: {what}" for folder, what in problems.items()]
+        if told or not count:
+            raise DataError(f"{source}: {some(told) or 'no run is in it'}. Nothing was merged: "
+                            "pack the runs again, or copy them again.")
+        places = list(other.sizes())
+        unlike = {place: _unlike_here(data / place, theirs / place) for place in places}
+        if told := [f"{place} ({', '.join(names)})" for place, names in unlike.items() if names]:
+            raise DataError(f"{source}: {len(told)} of {count} are here with other results: "
+                            f"{some(told)}. Nothing was merged; see patchlesion check, and move "
+                            f"those away here ({data}) or there.")
+        new = [place for place in places if not (data / place / MANIFEST).is_file()]
         for place in new:
-            self.produce(data / place, partial(_unpack, place, contents[place], open_file, source))
-    return new, len(contents) - len(new)
+            self.produce(data / place, partial(_take_over, theirs / place, take))
+    return new, count - len(new)
 
 # %% ../nbs/30_runs.ipynb #f9f9e4bd
 @patch
