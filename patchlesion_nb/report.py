@@ -923,8 +923,8 @@ def keep_pages(
     drawn_alone = KEPT_FIGURES + ("figure_4",) * (chosen.data == "synthetic")
     records = {path.parent: json.loads(path.read_text("utf-8"))
                for path in sorted(folder.glob("[!.]*/page.json"))}
-    if unfit := [page.name for page, record in records.items() if record["status"] != "complete"]:
-        raise ValueError(f"{folder}: {some(unfit)} failed or incomplete; finish the study first.")
+    if unfit := [page.name for page, record in records.items() if record["status"] == "failed"]:
+        raise ValueError(f"{folder}: {some(unfit)} failed; make the study's pages again.")
     with TemporaryDirectory(dir=folder, prefix=".keeping-") as scratch:
         new = Path(scratch, "new")
         for page in records:
