@@ -7,10 +7,9 @@ __all__ = ['SCORE', 'NAMES', 'LEAST_LESIONS', 'provenance', 'beside_published', 
            'plan_table', 'altered_files', 'Page', 'open_page', 'images_name', 'page_images', 'warn', 'introduce',
            'prepare', 'summarize', 'small_classes', 'file_name', 'by_row', 'row_kinds', 'show_results',
            'results_figure', 'restrict', 'beside_duplicates', 'own_baselines', 'same_images', 'compare',
-           'show_differences', 'differences_figure', 'best_sentences', 'contrast_sentence', 'show_found', 'waterfall',
-           'recalls', 'show_recalls', 'calibrations', 'reliability_figure', 'contrast_groups', 'show_contrast',
-           'show_audit', 'show_learning_curves', 'show_best_row', 'show_checks', 'show_choices', 'show_provenance',
-           'finish']
+           'show_differences', 'differences_figure', 'best_sentences', 'contrast_sentence', 'show_found', 'recalls',
+           'show_recalls', 'calibrations', 'reliability_figure', 'contrast_groups', 'show_contrast', 'show_audit',
+           'show_learning_curves', 'show_best_row', 'show_checks', 'show_choices', 'show_provenance', 'finish']
 
 # %% ../nbs/44_pages.ipynb #80de5c18
 import json
@@ -32,6 +31,7 @@ from pydantic import BaseModel
 
 from . import __version__, figures, report, results
 from .config import code_commit, config_hash, describe_config, plain_words
+from .core import some
 from .executors import RunsFailed, executor_named, run_missing
 from .metrics import (
     PairedTest, bootstrap_draws, calibration, class_recall, confusion, paired_contrast,
@@ -83,8 +83,7 @@ def beside_published(
     chosen = summary[summary["metric"] == metric]
     rows = [{
         "network": line.network,
-        "method": line.row + " (ours)" * (line.ours and line.row != results.MAJORITY)
-        + " (stands out)" * bool(getattr(line, "stands_out", False)),
+        "method": line.row + " (ours)" * (line.ours and line.row != results.MAJORITY),
         "published": _mean_and_deviation(line.published, line.published_std,
                                          "not legible" if line.published_missing else "–"),
         "measured": _mean_and_deviation(line.mean, line.std if line.networks > 1 else np.nan,
@@ -180,7 +179,6 @@ class Page:
     at_best: list = field(default_factory=list)  # of `others`
     majority: list = field(default_factory=list)  # of a network that has learned nothing
     telling: list = field(default_factory=list)  # of rows that say how far trainings differ
-    outstanding: pd.DataFrame | None = None  # of `results.outstanding_rows`
     summary: pd.DataFrame | None = None  # of `summarize`
     history: pd.DataFrame | None = None  # of `learning_history`
     failure: Exception | None = None  # what went wrong in training
@@ -220,9 +218,6 @@ class Page:
         drawn = figure["figure"] if self.profile.group != "lesion" and figure else Figure()
         for text in drawn.findobj(Text):
             text.set_text(said(text.get_text()))
-        for artist in chain(drawn.findobj(), *(panel.containers for panel in drawn.axes)):
-            if isinstance(artist.get_label(), str):  # an axis has a text for it
-                artist.set_label(said(artist.get_label()))
         return {key: said(value) if key in ("alt", "caption") else value
                 for key, value in figure.items()}
 
@@ -234,10 +229,6 @@ class Page:
         others = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
         return [f"Still missing: {len(self.missing)} of {len(self.cells + self.others)} results, "
                 f"of {', '.join(rows[:5])}{others}."]
-
-    def stands_out(self, prediction) -> bool:
-        "Is it of a training that stands out, here or on the curve of another page?"
-        return prediction.source.split("/")[0] in set().union(*self.outstanding["runs"])
 
     @property
     def controls(self) -> set:  # names of rows
@@ -325,11 +316,16 @@ def introduce(
     if page.notes:
         report.display_notice("Kept runs, code, versions and initial weights", *page.notes)
     if page.missing is not None:
-        report.display_missing(page.missing, page.asked.output)
+        if len(page.missing):
+            heading = f"{len(page.missing)} of the results asked for are missing"
+            report.display_notice(heading, "They are marked as missing. With train = True this "
+                                  "notebook makes them.", kind="warning")
+            report.display_table(page.missing, "What is missing", "missing", page.asked.output,
+                                 folded=True)
         page.show_table(page.planned, "Trainings, and what they cost", "plan", folded=True,
                         headers=2)
-        for heading, *texts in (*_few_images(page), *_lucky_rows(page)):
-            report.display_notice(heading, *texts, kind="warning")
+        for heading, text in _few_images(page):
+            report.display_notice(heading, text, kind="warning")
 
 # %% ../nbs/44_pages.ipynb #8d1a90b3
 def prepare(
@@ -373,17 +369,15 @@ def _show_plan(page, wanted):
                         "plan", folded=True, headers=2)
 
 # %% ../nbs/44_pages.ipynb #3b3b3538
-def summarize(page: Page) -> pd.DataFrame:  # of `results.summary`, with best and stands_out
+def summarize(page: Page) -> pd.DataFrame:  # of `results.summary`, with best
     "Each row over its folds, in the order of the profile's networks; best: at that checkpoint."
-    table = results.summary(page.profile, page.cells, page.predictions + page.majority, page.data)
+    table = results.summary(page.profile, page.cells, page.predictions + page.majority)
     keys = ["network", "row", "dataset", "metric"]
     best = pd.DataFrame(columns=[*keys, "best"])
     if page.others:
-        best = results.summary(page.profile, page.others, page.at_best, page.data)
+        best = results.summary(page.profile, page.others, page.at_best)
         best = best[[*keys, "mean"]].rename(columns={"mean": "best"})
     table = _name_images(table.merge(best, on=keys, how="left"))
-    apart = {(p.network, p.row) for p in page.predictions if page.stands_out(p)}
-    table["stands_out"] = [line in apart for line in zip(table["network"], table["row"])]
     places = {label: place for place, label in enumerate(page.profile.network_labels)}
     return table.sort_values("network", key=lambda names: names.map(places), kind="stable")
 
@@ -399,16 +393,14 @@ LEAST_LESIONS = 10  # of a class, for a paired test to keep its level; chosen he
 
 
 def small_classes(
-    page: Page,
     predictions: list,  # of `results.read_predictions`, or restricted
 ) -> dict:  # (data set, class) -> number of its test lesions, where they are few
     "The classes of which the images that are compared have too few lesions."
     few = {}
     for p in {p.dataset: p for p in predictions}.values():
-        images = page.data[p.dataset].table.images.iloc[p.positions]
-        lesions = images.groupby("class_name")["lesion_id"].nunique()
-        lesions = lesions[lesions < LEAST_LESIONS]
-        few |= {(p.dataset, name): count for name, count in lesions.items()}
+        lesions = pd.Series(p.lesions).groupby(p.targets).nunique()
+        few |= {(p.dataset, p.classes[target]): count for target, count in lesions.items()
+                if count < LEAST_LESIONS}
     return few
 
 # %% ../nbs/44_pages.ipynb #2e4150a2
@@ -421,7 +413,7 @@ def _few_images(page):
             yield f"No test image of {', '.join(absent)} in {images_name(page, name)}", \
                   "These classes are left out of every mean over classes; the authors' code " \
                   "would have stopped (D20)."
-    if few := small_classes(page, page.majority):
+    if few := small_classes(page.majority):
         several = len(page.data) > 1
         listed = ", ".join(f"{name} {count}{f' ({images_name(page, data)})' * several}"
                            for (data, name), count in few.items())
@@ -431,9 +423,6 @@ def _few_images(page):
               "class)."
 
 # %% ../nbs/44_pages.ipynb #1b8c4c7f
-_CURVES = ("table_3", "table_6", "figure_5")
-
-
 def _read(page):
     "The predictions of what is there, the page's own and those of rows to compare them with."
     page.predictions = results.read_predictions(page.cells, page.data, page.store)
@@ -441,30 +430,14 @@ def _read(page):
     page.majority = results.majority_predictions(page.cells, page.data)
     asked, telling = page.profile.experiments, page.profile.repeated
     if set(asked) & set(telling):
-        asked = [name for name in asked if name in (*telling, *_CURVES)]
+        asked = [name for name in asked if name in telling]
     cells = [cell for cell in study_runs(page.profile, asked, page.asked.networks)
              if cell.run.dataset in page.data]
     own = [p for p in page.predictions if p.table not in asked]
     page.telling = [p for p in results.read_predictions(cells, page.data, page.store) + own
                     if p.row not in page.controls]
-    page.outstanding = results.outstanding_rows(page.telling, page.data)
     page.summary = summarize(page)
     page.history = learning_history(page.cells, page.data, page.store)
-
-# %% ../nbs/44_pages.ipynb #9ab0aa92
-def _lucky_rows(page):
-    "Rows that may be chance in one training: heading and texts of a warning."
-    rows = {}
-    for p in filter(page.stands_out, page.predictions):
-        rows.setdefault(p.source.split("/")[0], {})[p.row] = None
-    told = [f"{', '.join(rows[found])} ({line.network}): {line.mean:.1f}, between "
-            f"{line.before:.1f} and {line.after:.1f} ({line.table}, {line.row}); "
-            f"{line.deviations:.1f} standard deviations of a training from their middle."
-            for line in page.outstanding.itertuples()
-            if (found := next((run for run in line.runs if run in rows), None))]
-    if told:
-        yield "Rows that stand out from their neighbours", *told, "That may be chance in one " \
-              "training; conclusions from such a row need other seeds."
 
 # %% ../nbs/44_pages.ipynb #7ac40975
 def file_name(text: str) -> str:  # lower case letters, digits and underscores
@@ -526,7 +499,7 @@ def show_results(
         return
     table, f1 = page.summary, page.profile.f1
     report.write_table(table, "summary", page.asked.output)
-    report.write_table(results.results(page.predictions + page.majority, page.data),
+    report.write_table(results.results(page.predictions + page.majority),
                        "results", page.asked.output)
     labels = {"mc_sensitivity": "MC-sensitivity", "mc_specificity": "MC-specificity",
               "f1": "F1" if f1 == "weighted" else f"F1 ({f1})"}
@@ -547,7 +520,7 @@ def _show_scores(page, title, labels, usual):
     "All metrics in one table, or MC-sensitivity alone where the others cannot be compared."
     if mixture := _mixture(page):
         report.display_notice("Another mixture of classes", mixture, kind="warning")
-    main, bold, bars = beside_published(page.summary, "mc_sensitivity"), {}, {}
+    main, bold = beside_published(page.summary, "mc_sensitivity"), {}
     main = main.rename(columns={"measured": labels["mc_sensitivity"]}).drop(
         columns=["sample std", "at best checkpoint"], errors="ignore")
     for metric, label in labels.items():
@@ -555,10 +528,10 @@ def _show_scores(page, title, labels, usual):
             scores = beside_published(page.summary, metric)["measured"]
             main.insert(len(main.columns) - 1, label, scores)
         lines = page.summary[page.summary["metric"] == metric]
-        bold[label], bars[label] = _best(lines, usual["row_kinds"]), lines["mean"].tolist()
+        bold[label] = _best(lines, usual["row_kinds"])
     page.show_table(main, f"{title[:1].upper()}{title[1:]} in percent. Bold: the best score"
                     + ". F1 and specificity are folded below" * bool(mixture), "scores", **usual,
-                    bold=bold, bars=bars)
+                    bold=bold)
 
 
 def _best(lines, kinds):
@@ -594,8 +567,8 @@ def restrict(
     for p in page.predictions if predictions is None else predictions:
         mask = np.asarray(keep(page.data[p.dataset], p), dtype=bool)
         if mask.any():
-            found.append(replace(p, positions=p.positions[mask], targets=p.targets[mask],
-                                 probabilities=p.probabilities[mask]))
+            found.append(replace(p, **{name: getattr(p, name)[mask] for name in (
+                "positions", "targets", "lesions", "probabilities")}))
     return found
 
 # %% ../nbs/44_pages.ipynb #bfc3a46a
@@ -606,19 +579,17 @@ def beside_duplicates(
     "Each row's MC-sensitivity as split, without test images that leak, and with lesions merged."
     leaking, merged = {}, {}
     for name, data in page.data.items():
-        images, test = data.table.images, data.round(0).test
+        lesions, test = data.table.images["lesion_id"].copy(), data.round(0).test
         one = merge_lesions(data.table, pairs).images["lesion_id"]
         leaking[name] = np.intersect1d(test, np.flatnonzero(one.isin(one.drop(test))))
-        lesions = images["lesion_id"].copy()
         lesions[test] = lesions[test].groupby(one[test]).transform("first")
-        table = replace(data.table, images=images.assign(lesion_id=lesions))
-        merged[name] = replace(data, table=table)
-    kept = restrict(page, lambda data, p: ~np.isin(p.positions, leaking[p.dataset]))
-    ways = {"as split": (page.predictions, page.data), "dropped": (kept, page.data),
-            "merged": (page.predictions, merged)}
+        merged[name] = lesions.to_numpy()
+    ways = {"as split": page.predictions, "dropped": restrict(
+        page, lambda data, p: ~np.isin(p.positions, leaking[p.dataset])),
+        "merged": [replace(p, lesions=merged[p.dataset][p.positions]) for p in page.predictions]}
     told = {}
-    for way, (predictions, data) in ways.items():
-        scores = results.summary(page.profile, page.cells, predictions, data)
+    for way, predictions in ways.items():
+        scores = results.summary(page.profile, page.cells, predictions)
         scores = scores[scores["metric"] == "mc_sensitivity"].set_index(["network", "row"])
         images = {key: len(group[0].targets) for key, group in by_row(predictions).items()}
         told[way] = scores[["mean", "low", "high"]].assign(images=pd.Series(images))
@@ -641,9 +612,9 @@ def same_images(
                     page.telling)
 
 # %% ../nbs/44_pages.ipynb #e2ef129c
-def _recall(page, p):
+def _recall(p):
     "The share of each class that a network recognises, percent [C]"
-    return class_recall(confusion(p.targets, p.predicted, len(page.data[p.dataset].table.classes)))
+    return class_recall(confusion(p.targets, p.predicted, len(p.classes)))
 
 
 def _beside_published(page, table):
@@ -655,12 +626,12 @@ def _beside_published(page, table):
     return own if own["published"].notna().any() else table
 
 
-def _beside_folds(page, predictions, table):
+def _beside_folds(predictions, table):
     "The same with the smallest and largest difference among the folds, where there are several."
     scores = {}
     for p in predictions:
         row = scores.setdefault((p.network, p.dataset, p.row), {})
-        row[p.fold, p.seed] = np.nanmean(_recall(page, p))
+        row[p.fold, p.seed] = np.nanmean(_recall(p))
     ranges = []
     for line in table.itertuples():
         row, base = (scores[line.network, line.dataset, name] for name in (line.row, line.baseline))
@@ -693,8 +664,7 @@ def compare(
         return page.compared[repr(baseline)]
     chosen = page.predictions if predictions is None else predictions
     spreads = results.training_spreads(same_images(page, chosen), page.data)
-    found = results.comparisons(chosen, baseline, page.data, page.profile.bootstrap_draws,
-                                spreads=spreads), spreads
+    found = results.comparisons(chosen, baseline, spreads, page.profile.bootstrap_draws), spreads
     if predictions is None:
         page.compared[repr(baseline)] = found
     return found
@@ -716,13 +686,16 @@ def show_differences(
         return
     if metric == "MC-sensitivity":
         table = _beside_published(page, table)
-    table = _beside_folds(page, predictions, table)
+    table = _beside_folds(predictions, table)
     one = baseline if isinstance(baseline, str) else "its baseline"
     caption = f"{metric}: each row minus {one}, points, with 95 % interval"
     _display_differences(page, table, caption, file_name(name))
     table = table.assign(name=_contrast_names(table))
     print(_decided(page, table, spreads))
-    print(*_cautions(page, predictions, table), sep="\n", end="")
+    few = small_classes(predictions)
+    if few and few != small_classes(page.majority):
+        listed = ", ".join(f"{name} {count}" for (_, name), count in few.items())
+        print(f"Fewer than {LEAST_LESIONS} lesions, so that intervals are too narrow: {listed}.")
     if f"figure_{file_name(name)}" not in page.drawn:
         page.show_figure(**differences_figure(page, table, caption, file_name(name),
                                               f"{metric}: difference (points)"))
@@ -739,19 +712,6 @@ def _decided(page, table, spreads):
                                 draws=page.profile.bootstrap_draws)
 
 # %% ../nbs/44_pages.ipynb #3fd7c153
-def _cautions(page, predictions, table):
-    "What makes the differences less sure than their intervals say, a line each."
-    few = small_classes(page, predictions)
-    if few and few != small_classes(page, page.majority):
-        listed = ", ".join(f"{name} {count}" for (_, name), count in few.items())
-        yield f"Fewer than {LEAST_LESIONS} lesions, so that intervals are too narrow: {listed}.\n"
-    apart = {(p.network, p.row) for p in predictions if page.stands_out(p)}
-    resting = [line.name for line in table.itertuples()
-               if {(line.network, line.row), (line.network, line.baseline)} & apart]
-    if resting:
-        yield f"Rests on a row that stands out from its neighbours: {'; '.join(resting)}.\n"
-
-
 def _contrast_names(table):
     "The row of each difference, with its baseline where rows have several."
     several = table["baseline"].nunique() > 1
@@ -777,36 +737,22 @@ def differences_figure(
             "name": f"figure_{name}"}
 
 # %% ../nbs/44_pages.ipynb #56afd677
-def _listed(names):
-    "'A', 'A and B', 'A, B and C'."
-    *others, last = map(str, names)
-    return f"{', '.join(others)} and {last}" if others else last
-
-
 def best_sentences(
     scores: pd.DataFrame,  # network, row, mean, low, high; percent
-) -> list:  # a sentence for each network
+) -> list:  # a sentence for each network that has a result
     "Which row scores highest, and by how much."
     sentences = []
-    for network, part in scores.groupby("network", sort=False):
+    for network, part in scores.dropna(subset=["mean"]).groupby("network", sort=False):
         printed = part["mean"].round(1)
         first, rest = part[printed == printed.max()], part[printed < printed.max()]
-        top = "" if first.empty else f"{printed.max():.1f} % MC-sensitivity"
-        inside = [f" (95 % interval {one.low:.1f} to {one.high:.1f})" for one in first.itertuples()]
-        if first.empty:
-            text = "No row has a result yet"
-        elif len(first) + len(rest) == 1:
-            text = f"Only {first['row'].iloc[0]} has a result: {top}{inside[0]}"
-        elif rest.empty:
-            text = f"All {len(first)} rows with a result score {top}"
-        else:
+        text = f"{some(first['row'])} {'score' if len(first) > 1 else 'scores'} highest: " \
+               f"{printed.max():.1f} % MC-sensitivity"
+        if len(first) == 1:
+            text += " (95 % interval {low:.1f} to {high:.1f})".format(**first.iloc[0])
+        if len(rest):
             second = rest[printed[rest.index] == printed[rest.index].max()]
-            gap = first["mean"].max() - second["mean"].max()
-            leaders = f"{len(first)} of {len(part)} rows"
-            leaders = _listed(first["row"]) if len(first) < 4 else leaders
-            text = (f"{leaders} {'score' if len(first) > 1 else 'scores'} highest: "
-                    f"{top}{inside[0] * (len(first) == 1)}, {gap:.1f} points above "
-                    f"{_listed(second['row'][:3])}")
+            text += f", {first['mean'].max() - second['mean'].max():.1f} points above " \
+                    f"{some(second['row'])}"
         sentences.append(f"{network}: " * (scores["network"].nunique() > 1) + f"{text}.")
     return sentences
 
@@ -821,25 +767,20 @@ def contrast_sentence(
         return f"No row can be compared with {base} yet."
     known = table["retrained_low"].notna()
     ends = [table[f"retrained_{end}"].where(known, table[end]) for end in ("low", "high")]
-    names = table["row"] if isinstance(baseline, str) else table["row"] + " minus " + table[
-        "baseline"]
+    names = table["row"] + ("" if base == baseline else " minus " + table["baseline"])
     if table["network"].nunique() > 1:
         names = table["network"] + " " + names
-    told = pd.Series([f"{name} {difference:+.1f} points ({low:+.1f} to {high:+.1f})" for
-                      name, difference, low, high in zip(names, table["difference"], *ends)])
-    gains, decided = table["difference"].reset_index(drop=True), table["decided"].to_numpy()
-    order = gains.sort_values(ascending=False, kind="stable").index
-    sure = [told[place] for place in order if decided[place]]
+    told = pd.Series([f"{name} {difference:+.1f} points ({low:+.1f} to {high:+.1f})" for name,
+                      difference, low, high in zip(names, table["difference"], *ends)], table.index)
+    order = table["difference"].sort_values(ascending=False, kind="stable").index
+    decided = table.loc[order, "decided"].to_numpy(bool)
+    sure = told[order[decided]]
     count = f"{len(sure) or 'None'} of {len(table)} differences from {base}"
+    if len(sure):
+        highest = "" if decided[0] else f"; the highest, {told[order[0]]}, is not"
+        return f"{count} {'is' if len(sure) == 1 else 'are'} decided: {some(sure)}{highest}."
     why = "" if known.any() else " How far trainings of one row differ is not known."
-    if len(table) == 1:
-        return f"The difference from {base} is {'' if sure else 'not '}decided: {told[0]}.{why}"
-    if sure:
-        more = [f"{len(sure) - 3} more"] * (len(sure) > 3)
-        highest = "" if decided[order[0]] else f"; the highest, {told[order[0]]}, is not"
-        return (f"{count} {'is' if len(sure) == 1 else 'are'} decided: {_listed(sure[:3] + more)}"
-                f"{highest}.")
-    return f"{count} is decided; the largest is {told[gains.abs().idxmax()]}.{why}"
+    return f"{count} is decided; the largest is {told[table['difference'].abs().idxmax()]}.{why}"
 
 # %% ../nbs/44_pages.ipynb #5cb4d908
 def show_found(
@@ -857,44 +798,13 @@ def show_found(
             for table, base in zip(tables, baselines)]
     page.show_found(*best_sentences(scores), *told, **(figure or results_figure(page)))
 
-# %% ../nbs/44_pages.ipynb #13bc023f
-def waterfall(
-    page: Page,
-    ladder: dict,  # what is changed -> (row, the row before it)
-    network: str,  # label
-) -> dict:  # figure, alt, caption, name; empty if a step is missing
-    "From the first row of a ladder to its last, step by step."
-    if not page.cells:
-        return {}
-    table = compare(page, dict(ladder.values()))[0].query("network == @network").set_index("row")
-    scores = page.summary.query("metric == 'mc_sensitivity' and network == @network")
-    scores = scores.set_index("row")["mean"]
-    rows = [row for row, _ in ladder.values()]
-    first = next(iter(ladder.values()))[1]
-    if not set(rows) <= set(table.index):
-        return {}
-    steps = table.loc[rows].assign(name=list(ladder))
-    known = steps["retrained_low"].notna()
-    steps = steps.assign(**{end: steps[f"retrained_{end}"].where(known, steps[end])
-                            for end in ("low", "high")})
-    told = "; ".join(f"{line.name} {line.difference:+.1f} ({line.low:+.1f} to {line.high:+.1f})"
-                     for line in steps.itertuples())
-    return {"figure": figures.plot_waterfall(steps, (first, scores[first]), rows[-1]),
-            "alt": f"{network}, from {first} at {scores[first]:.1f} % to {rows[-1]}: {told}.",
-            "caption": f"{network}: from {first} to {rows[-1]}, step by step. Whiskers: 95 % "
-                       "interval of each step, with retraining where that is known. Pale: "
-                       "undecided.", "name": "waterfall"}
-
 # %% ../nbs/44_pages.ipynb #ea1a1cd6
 def recalls(
-    page: Page,
-    predictions: list | None = None,  # None: the page's
+    predictions: list,  # of a page, or restricted
 ) -> pd.DataFrame:  # network, row, and a column per class: percent, mean over folds
     "How much of each class every row recognises."
-    lines = []
-    for p in page.predictions if predictions is None else predictions:
-        found = dict(zip(page.data[p.dataset].table.classes, _recall(page, p)))
-        lines.append({"network": p.network, "row": p.row} | found)
+    lines = [{"network": p.network, "row": p.row} | dict(zip(p.classes, _recall(p)))
+             for p in predictions]
     table = pd.DataFrame(lines, columns=None if lines else ["network", "row"])
     return table.groupby(["network", "row"], sort=False).mean().reset_index()
 
@@ -912,7 +822,7 @@ def _missed(table, low, high):
 
 def show_recalls(page: Page) -> None:
     "A table of each row's sensitivity by class, and in words what is missed."
-    table = recalls(page)
+    table = recalls(page.predictions)
     if table.empty:
         return
     chance = 100 / (len(table.columns) - 2)
@@ -934,9 +844,8 @@ def calibrations(
     lines, bins = [], []
     for (network, row), group in by_row(
             page.predictions if predictions is None else predictions).items():
-        lesions = page.data[group[0].dataset].table.images["lesion_id"].to_numpy()
         found = calibration(group[0].targets, np.stack([p.probabilities for p in group]),
-                            lesions[group[0].positions], draws=page.profile.bootstrap_draws)
+                            group[0].lesions, draws=page.profile.bootstrap_draws)
         line = {"network": network, "row": row}
         for name, value, low, high in found.itertuples(name=None):
             line |= {name: value, f"{name}: interval": f"{low:.1f} to {high:.1f}"}
@@ -964,7 +873,7 @@ def _pair(page, p, first, second):
     "Targets and predictions, the classes of each group counted apart, the rest as a third group."
     data = page.data[p.dataset]
     group = np.where(first(data, p), 0, np.where(second(data, p), 1, 2))
-    return np.stack([p.targets, p.predicted]) + len(data.table.classes) * group
+    return np.stack([p.targets, p.predicted]) + len(p.classes) * group
 
 
 def _scores_apart(matrix):
@@ -977,13 +886,11 @@ def _scores_apart(matrix):
 
 def _contrast(page, row, first, second, spread):
     "Score in both groups, their difference, its intervals and p; row: a prediction per fold."
-    data = page.data[row[0].dataset]
-    lesions = data.table.images["lesion_id"].to_numpy()[np.concatenate([p.positions for p in row])]
     pair = np.concatenate([_pair(page, p, first, second) for p in row], axis=1)
-    count = 3 * len(data.table.classes)
+    count = 3 * len(row[0].classes)
     scores = _scores_apart(confusion(*pair, count))
     drawn = bootstrap_draws(
-        *pair, lesions, count, lambda matrix: -np.diff(_scores_apart(matrix))[..., 0],
+        *pair, np.concatenate([p.lesions for p in row]), count, lambda matrix: -np.diff(_scores_apart(matrix))[..., 0],
         draws=page.profile.bootstrap_draws)
     again = spread and retrained_draws([drawn], [row[0].row], [len(row)], spread)[0]
     return [*scores, *paired_contrast(scores[0] - scores[1], drawn, retrained=again)]
@@ -999,9 +906,9 @@ def contrast_groups(
     def both(p):
         return all(group(page.data[p.dataset], p).any() for group in (first, second))
 
-    def apart(p, data):
-        count = 3 * len(data[p.dataset].table.classes)
-        return float(-np.diff(_scores_apart(confusion(*_pair(page, p, first, second), count)))[0])
+    def apart(p):
+        matrix = confusion(*_pair(page, p, first, second), 3 * len(p.classes))
+        return float(-np.diff(_scores_apart(matrix))[0])
 
     lines = []
     with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
@@ -1047,22 +954,22 @@ def show_audit(
 
 # %% ../nbs/44_pages.ipynb #dc191ce1
 def show_learning_curves(page: Page) -> None:
-    "Training loss and validation score over the epochs, one figure per network."
+    "Training loss and validation score over the epochs, a figure of each per network."
     if not page.cells:
         return
     report.write_table(page.history, "history", page.asked.output)
     for network, part in page.history.groupby("network", sort=False):
-        score, loss = part[SCORE].dropna(), part["training_loss"]
-        told = f", the score between {score.min():.1f} and {score.max():.1f} percent." \
-            if len(score) else "; there is no validation fold."
-        page.show_figure(
-            figures.plot_learning_curves(_one_training_once(part)),
-            f"Training loss and validation MC-sensitivity over {part['epoch'].max()} epochs for "
-            f"each row, {network}. The loss lies between {loss.min():.2f} and {loss.max():.2f}"
-            + told, f"{network}: training loss"
-            + " and MC-sensitivity on the validation fold" * bool(len(score))
-            + " of each row over the epochs.",
-            f"learning_curves_{file_name(network)}")
+        part = _one_training_once(part)
+        for measure, label in (("training_loss", "Training loss"), (SCORE, "MC-sensitivity (%)")):
+            if part[measure].isna().all():
+                print(f"{network}: no {label} over the epochs, for there is no validation fold.")
+                continue
+            of = "validation" if measure == SCORE else "training"
+            caption = f"{network}: {label} of each row on {of} images over the epochs"
+            page.show_figure(
+                figures.plot_learning_curves(part, measure, label),
+                f"{caption}, {part['epoch'].max()} in all, between {part[measure].min():.2f} and "
+                f"{part[measure].max():.2f}.", f"{caption}.", f"{measure}_{file_name(network)}")
 
 
 def _one_training_once(history):
@@ -1084,7 +991,7 @@ def show_best_row(page: Page) -> None:
     network, row = ranking.loc[0, ["network", "row"]]
     if not (best := by_row(page.predictions).get((network, row))):
         return
-    classes = page.data[best[0].dataset].table.classes
+    classes = best[0].classes
     matrix = sum(confusion(p.targets, p.predicted, len(classes)) for p in best)
     recalled = ", ".join(f"{name} {share:.0f}" for name, share in zip(classes, 100 * (
         matrix.diagonal() / matrix.sum(1).clip(1))))
@@ -1130,8 +1037,8 @@ def _check_learned(page):
     "Every row must beat the majority class and the control."
     spreads = results.training_spreads(page.telling, page.data)
     for baseline in [results.MAJORITY, *sorted(page.controls)]:
-        above = results.comparisons(page.predictions + page.majority, baseline, page.data,
-                                    page.profile.bootstrap_draws, spreads=spreads)
+        above = results.comparisons(page.predictions + page.majority, baseline, spreads,
+                                    page.profile.bootstrap_draws)
         above = above[~above["row"].isin(page.controls | {results.MAJORITY})]
         if above.empty:
             continue
