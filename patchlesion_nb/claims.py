@@ -9,8 +9,7 @@ __all__ = ['VERDICTS', 'LEVEL', 'READINGS', 'CLAIMED', 'ASPECTS', 'CLAIMS', 'MAR
            'VERDICT_COLUMNS', 'AGREEMENT_PARTS', 'CLAIM_EXPERIMENTS', 'EFFECTS', 'p_value', 'settled', 'gain',
            'extra_gain', 'same_order', 'spread', 'Part', 'dropout_parts', 'published_test_images',
            'binomial_standard_error', 'range_in_words', 'agreement_lines', 'count_lines', 'consistency_lines',
-           'parts_for', 'ledger', 'claim_verdicts', 'tally', 'tally_sentences', 'published_ledger', 'replicated',
-           'explain_gain', 'explain_balancing']
+           'parts_for', 'ledger', 'claim_verdicts', 'tally', 'tally_sentences', 'published_ledger', 'replicated']
 
 # %% ../nbs/36_claims.ipynb #aa977243
 import re
@@ -831,74 +830,3 @@ def _agreement(same):
     if set(same["beyond_zero"]) in ({"above"}, {"below"}):
         return "yes"
     return "in sign only" if abs(np.sign(same["difference"]).sum()) == len(same) else "no"
-
-# %% ../nbs/36_claims.ipynb #6ce3b7b4
-_ADDS = {"supported": "attention itself adds something",
-         "not supported": "attention itself takes something away",
-         "undecided": "what attention itself adds is not decided"}
-_LONGER_BEATS = {"supported": "less than attention gains in fewer steps",
-                 "not supported": "more than attention gains: more crops and steps alone do more "
-                                  "than all these changes together",
-                 "undecided": "not decidedly different from what attention gains"}
-
-
-def _step(line):
-    "A contrast in points with its intervals"
-    wider = "" if np.isnan(line.retrained_low) else (
-        f"; with training {line.retrained_low:+.1f} to {line.retrained_high:+.1f}")
-    return f"{line.measured:+.1f} ({line.low:+.1f} to {line.high:+.1f}{wider})"
-
-
-def _chosen(lines, network, statements):
-    "The lines of some statements in points, by statement; and what is missing, in words"
-    chosen = lines[(lines["network"] == network) & (lines["reading"] == "points")]
-    chosen = chosen.set_index("statement").loc[statements]
-    gaps = chosen[chosen["verdict"] == "not measured"]["to_decide"]
-    return chosen, "; ".join(filter(None, gaps))
-
-
-def _basis(chosen):
-    "How many trainings the contrasts rest on"
-    runs, known = int(chosen["runs"].min()), chosen["retrained_low"].notna().all()
-    return f" Each row has {runs} training{'s' * (runs > 1)}" + (
-        "." if known else ", and how far trainings differ is not known: nothing is decided.")
-
-# %% ../nbs/36_claims.ipynb #008ac48c
-def explain_gain(
-    lines: pd.DataFrame,  # of `ledger`
-    network: str,  # label
-) -> str:  # a few sentences; what is missing, if the ladder is not complete
-    "What of the gain over Multi-Crop comes with which step, and what longer training brings"
-    longer = "Instead: as many single crops, in longer training"
-    beaten = f"Initial Attention beats {LONGER}"
-    names = [f"Step: {cause}" for cause in LADDER]
-    chosen, missing = _chosen(lines, network, [*names, longer, beaten])
-    if missing:
-        return f"{network}: the steps are not complete; {missing}."
-    steps = chosen.loc[names]
-    told = [f"{cause} {_step(line)}" for cause, line in zip(LADDER, steps.itertuples())]
-    whole = steps["measured"].sum()
-    place = f"{abs(whole):.1f} points {'above' if whole >= 0 else 'below'} Multi-Crop"
-    return (f"{network}: at equal optimiser steps Initial Attention lies {place}. "
-            f"Step by step: {', '.join(told)}. So {_ADDS[steps['verdict'].iloc[-1]]}. "
-            f"Multi-Crop trained on as many crops, and so for more steps, gains "
-            f"{_step(chosen.loc[longer])}, {_LONGER_BEATS[chosen.loc[beaten, 'verdict']]} "
-            f"(Initial Attention minus this: {_step(chosen.loc[beaten])}). Attention trained for "
-            f"as many steps was not tried.{_basis(chosen)}")
-
-# %% ../nbs/36_claims.ipynb #b2de1b93
-_BALANCING_STEPS = [
-    "Loss Weighting beats No Balancing", "Loss Weighting beats Oversampling",
-    "Loss Weighting beats Balanced Batches", "Diag. Weighting beats Loss Weighting"]
-
-
-def explain_balancing(
-    lines: pd.DataFrame,  # of `ledger`
-    network: str,  # label
-) -> str:  # a few sentences; what is missing, if a row of Table V is
-    "How far loss weighting lies above the other ways of balancing, and diagnosis guidance above it"
-    chosen, missing = _chosen(lines, network, _BALANCING_STEPS)
-    if missing:
-        return f"{network}: Table V is not complete; {missing}."
-    told = [f"“{line.Index}” {_step(line)}, {line.verdict}" for line in chosen.itertuples()]
-    return f"{network}, in points: {'; '.join(told)}.{_basis(chosen)}"
