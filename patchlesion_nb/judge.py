@@ -195,8 +195,8 @@ def read_prediction_file(
     rows = _read_rows(path)
     roles = _roles(path, list(rows), columns)
     if not 0 < len(rows) <= _MOST:
-        raise DataError(f"{path} has {len(rows):,} rows, expected are 1 to {_MOST:,}: more take too "
-                        "much memory for the draws of lesions, so judge a part of them")
+        raise DataError(f"{path} has {len(rows):,} rows, expected are 1 to {_MOST:,}: more take "
+                        "too much memory for the draws of lesions, so judge a part of them")
     if "true" not in roles and known is None:
         raise DataError(f"{path} states no true class, and HAM10000's metadata is not there: add a "
                         "column true, name yours with true=COLUMN, or name HAM10000's folder "
@@ -419,7 +419,8 @@ def _tables(page, baseline, known):
         scores = scores.merge(alone, on="row", suffixes=("", " without them"))
     return {"summary": page.summary, "results": results.results(page.predictions),
             "differences": differences.assign(seen=smallest_seen(differences)),
-            "recalls": pages.recalls(page.predictions), "calibration": measured, "reliability": bins,
+            "recalls": pages.recalls(page.predictions), "calibration": measured,
+            "reliability": bins,
             "subgroups": subgroups.group_scores(page), "subgroup_differences": apart,
             "leaks": found, "without_leaks": scores}
 

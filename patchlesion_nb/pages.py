@@ -914,7 +914,8 @@ def _contrast(page, row, first, second, spread):
     count = 3 * len(row[0].classes)
     scores = _scores_apart(confusion(*pair, count))
     drawn = bootstrap_draws(
-        *pair, np.concatenate([p.lesions for p in row]), count, lambda matrix: -np.diff(_scores_apart(matrix))[..., 0],
+        *pair, np.concatenate([p.lesions for p in row]), count,
+        lambda matrix: -np.diff(_scores_apart(matrix))[..., 0],
         draws=page.profile.bootstrap_draws)
     again = spread and retrained_draws([drawn], [row[0].row], [len(row)], spread)[0]
     return [*scores, *paired_contrast(scores[0] - scores[1], drawn, retrained=again)]
