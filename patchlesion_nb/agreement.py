@@ -192,22 +192,13 @@ def control_networks(
 # %% ../nbs/28_agreement.ipynb #e6fbab8a
 def recorded_pass(
     network,  # PatchNetwork on the run's device
-    config,  # RunConfig, resolved
-    evaluation,  # EvaluationConfig, resolved
-    table,  # ImageTable
-    store,  # PixelStore, or any array uint8 [n, H, W, 3]
-    positions: np.ndarray,  # int [n], rows of the table
+    loader,  # CropLoader of some images, for an evaluation
 ) -> tuple[np.ndarray, dict]:  # logits float32 [n, N, C], {block: weights float32 [n, N]}
     "What a network says of some images, and the attention weights of the same pass"
     from patchlesion_nb.evaluation import forward_pass
-    from patchlesion_nb.loading import CropLoader
     from patchlesion_nb.numerics import kept_memory, numerics
 
-    targets, positions = table.images["target"].to_numpy(), np.asarray(positions)
-    if (positions < 0).any() or (positions >= len(table)).any():
-        raise ValueError(f"positions {positions} are not all rows of a table of {len(table)}")
-    with numerics(config), kept_memory():
-        loader = CropLoader(store, positions, targets, config, evaluation=evaluation)
+    with numerics(loader.config), kept_memory():
         return forward_pass(network, loader)
 
 # %% ../nbs/28_agreement.ipynb #3aa24308

@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['TARGETS', 'COLUMNS', 'BENCHMARKS', 'Spent', 'clock', 'alternate', 'paired_ratio', 'Bench', 'Target', 'add_figure',
-           'figures_table', 'add_pair', 'faster_ways', 'benchmark_notebook', 'run_benchmarks', 'bare_step',
-           'seconds_per_image', 'advise']
+           'figures_table', 'add_pair', 'faster_ways', 'run_benchmarks', 'bare_step', 'seconds_per_image', 'advise']
 
 # %% ../nbs/43_bench.ipynb #107e1261
 import io
@@ -16,9 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import datetime, timezone
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
@@ -241,57 +238,6 @@ BENCHMARKS = {
     "growth": "index, store and the start of a training, by number of images",
     "study": "the command line, a study again, and two runs side by side"}
 
-
-def benchmark_notebook(
-    name: str,  # one of `BENCHMARKS`, or summary
-) -> Path:  # its path
-    "The notebook of a benchmark"
-    if name not in (*BENCHMARKS, "summary"):
-        raise ValueError(f"there is no benchmark {name!r}: known are {', '.join(BENCHMARKS)}")
-    package = Path(str(files("patchlesion_nb")))
-    places = [root / "nbs" / "benchmarks" / f"{name}.ipynb"
-              for root in (package.parent, study_root())]
-    if not (there := [path for path in places if path.is_file()]):
-        raise ValueError(f"{places[0]} is not there: an installed package does not bring the "
-                         "benchmarks; run them in a checkout")
-    return there[0]
-
-# %% ../nbs/43_bench.ipynb #da4fdf0e
-def _execute(notebook, folder, parameters):
-    "Run a notebook; what failed in words, or nothing"
-    import papermill
-    from nbclient.exceptions import DeadKernelError
-    from patchlesion_nb.report import COLOURS, own_kernel
-
-    try:
-        papermill.execute_notebook(str(notebook), str(folder / notebook.name), parameters,
-                                   progress_bar=False, stderr_file=sys.stderr, **own_kernel())
-    except papermill.PapermillExecutionError as failure:
-        return COLOURS.sub("", f"{notebook.stem}: {failure.ename}: {failure.evalue}")
-    except DeadKernelError as death:
-        return f"{notebook.stem}: {death}: killed, or out of memory"
-    return ""
-
-
-def _make_page(name, folder, **parameters):
-    "One benchmark's page and CSV; what failed in words, or nothing"
-    import nbformat
-    from patchlesion_nb.report import page_html
-
-    notebook, start = benchmark_notebook(name), time.monotonic()
-    output = folder / name
-    output.mkdir(parents=True, exist_ok=True)
-    failed = _execute(notebook, output, {**parameters, "output": str(output)})
-    record = {"notebook": name, "status": "failed" if failed else "complete", "error": failed,
-              "seconds": round(time.monotonic() - start), "parameters": parameters,
-              "finished": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"}
-    executed = nbformat.read(output / notebook.name, as_version=4)
-    for cell in executed.cells:  # lines of progress are for the terminal
-        cell.update({"outputs": [each for each in cell.outputs if each.get("name") != "stderr"]}
-                    if cell.cell_type == "code" else {})
-    (folder / f"{name}.html").write_text(page_html(executed, record), "utf-8")
-    return failed
-
 # %% ../nbs/43_bench.ipynb #43ab5fea
 def run_benchmarks(
     profile: str = "smoke",  # a study's profile, whose sizes are taken
@@ -300,24 +246,26 @@ def run_benchmarks(
     progress: bool = True,  # say on stderr what is measured, and how long it took
 ) -> Path:  # <folder>/<profile>/summary.html
     "Run benchmarks one after the other, and put their figures on one page"
-    from patchlesion_nb.report import NotebookFailed
+    from patchlesion_nb.report import NotebookFailed, experiment_notebook, run_notebook
 
-    names = list(only or BENCHMARKS)
-    for name in names:
-        benchmark_notebook(name)
+    paths = {name: experiment_notebook(name, "benchmarks") for name in only or BENCHMARKS}
     folder = Path(folder or study_root() / "reports" / "benchmarks")
     folder, failed = (folder / Bench("summary", profile).profile.name).resolve(), []
-    for number, name in enumerate([*names, "summary"], 1):
+    summary = {"summary": experiment_notebook("summary", "benchmarks")}
+    for number, (name, path) in enumerate((paths | summary).items(), 1):
         out = sys.stderr if progress else io.StringIO()
         start, tell = time.monotonic(), partial(print, f"{name}:", file=out, flush=True)
-        if name in BENCHMARKS:
-            tell(f"part {number} of {len(names)}, at most ten minutes: {BENCHMARKS[name]}")
+        if name in paths:
+            tell(f"part {number} of {len(paths)}, at most ten minutes: {BENCHMARKS[name]}")
         more = {"figures": str(folder)} if name == "summary" else {}
-        why = _make_page(name, folder, profile=profile, **more)
-        failed += [why] if why else []
-        tell(f"{'FAILED' if why else 'done'} after {time.monotonic() - start:.0f} s")
+        try:
+            run_notebook(path, {"profile": profile, **more}, folder, progress)
+        except NotebookFailed as failure:
+            failed.append(str(failure))
+        state = "FAILED" if failed and failed[-1].startswith(path.stem) else "done"
+        tell(f"{state} after {time.monotonic() - start:.0f} s")
     if failed:
-        raise NotebookFailed("\n".join(failed) + f"\nPages: {folder}")
+        raise NotebookFailed("\n".join(failed))
     return folder / "summary.html"
 
 # %% ../nbs/43_bench.ipynb #3c6a08b1
@@ -406,37 +354,19 @@ def _advice_row(option, setting, wall, ratio, note=""):
     return {"option": option, "setting": setting, "seconds per step": wall, "times as long": ratio,
             "note": note}
 
-# %% ../nbs/43_bench.ipynb #fcac9fbe
-def _fitting(forward, counts, seconds=10):
-    "Those of the counts, ascending, that memory allows"
-    from patchlesion_nb.numerics import explained_memory
-
-    fitting, before = [], psutil.virtual_memory().available
-    for count in counts:
-        try:
-            with explained_memory(str):
-                spent = _spent(lambda: forward(count), clock)
-        except MemoryError:
-            break
-        fitting.append(count)
-        free = psutil.virtual_memory().available
-        if spent.wall > seconds or before - free > free / 2:  # twice as many take as much again
-            break
-    return fitting
-
 # %% ../nbs/43_bench.ipynb #fcac9fbf
 def _evaluation_advice(config, own, repeats):
-    "What an evaluation would gain from other numbers of crops at once"
-    forward = _forward(config)
-    counts = _fitting(forward, sorted({own, *(18 << doubling for doubling in range(10))}))
-    if own not in counts:
-        return [_advice_row("crops_at_once", str(own), np.nan, np.nan, "more than needed, or than "
-                            f"memory allows: {max(counts, default=0)} were the most tried")]
+    "What an evaluation would gain from half, and from twice as many crops at once"
+    from patchlesion_nb.numerics import explained_memory
+
+    forward, counts = _forward(config), [own // 2, own]
+    with suppress(MemoryError), explained_memory(str):
+        forward(2 * own)
+        counts.append(2 * own)
     tell = partial(print, "advice:", file=sys.stderr, flush=True)
     measured = alternate({count: partial(forward, count) for count in counts}, repeats, tell=tell)
     size = config.crop_count
-    crops = {count: max(1, count // size) * size for count in counts}
-    seconds = measured["wall"] * own / pd.Series(crops)
+    seconds = measured["wall"] * own / [max(1, count // size) * size for count in counts]
     return [_advice_row("crops_at_once", str(count), seconds[count], seconds[count] / seconds[own],
                         f"evaluation: seconds for {own} crops") for count in counts]
 

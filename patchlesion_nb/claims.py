@@ -9,8 +9,7 @@ __all__ = ['VERDICTS', 'LEVEL', 'READINGS', 'CLAIMED', 'ASPECTS', 'CLAIMS', 'MAR
            'VERDICT_COLUMNS', 'AGREEMENT_PARTS', 'CLAIM_EXPERIMENTS', 'EFFECTS', 'p_value', 'settled', 'gain',
            'extra_gain', 'same_order', 'spread', 'Part', 'dropout_parts', 'published_test_images',
            'binomial_standard_error', 'range_in_words', 'agreement_lines', 'count_lines', 'consistency_lines',
-           'parts_for', 'ledger', 'claim_verdicts', 'tally', 'tally_sentences', 'published_ledger', 'replicated',
-           'explain_gain', 'explain_balancing']
+           'parts_for', 'ledger', 'claim_verdicts', 'tally', 'tally_sentences', 'published_ledger', 'replicated']
 
 # %% ../nbs/36_claims.ipynb #aa977243
 import re
@@ -29,10 +28,11 @@ from scipy.stats import norm, t
 from .metrics import (
     PairedTest, bootstrap_draws, confusion, f1_score, mc_sensitivity, mc_specificity,
     paired_contrast, retrained_draws)
+from .results import comparisons
 from .rows import CROP_COUNTS, EXPONENTS, published
 
 # %% ../nbs/36_claims.ipynb #1b0116cb
-VERDICTS = ("not supported", "undecided", "not measured", "supported")
+VERDICTS = ("supported", "not supported", "undecided", "not measured")
 LEVEL = 0.05  # of every verdict
 
 
@@ -426,15 +426,7 @@ def _published_columns(printed, part, network, relative):
             "published_alone": told["lesions_alone"], "published_p": told["lesions_p"]}
 
 # %% ../nbs/36_claims.ipynb #2bef47f4
-def _lesions_of(prediction, lesions):
-    "The lesion of each image of a prediction"
-    if prediction.dataset not in lesions:
-        raise ValueError(f"lesions of {prediction.dataset!r} are not given, only of "
-                         f"{', '.join(lesions) or 'nothing'}: add them.")
-    return np.asarray(lesions[prediction.dataset])[prediction.positions]
-
-
-def _drawn_score(runs, lesions, metric, draws, seed):
+def _drawn_score(runs, metric, draws, seed):
     "The mean over the runs of a row as [1 + draws]: as observed and in each draw"
     first = runs[0]
     for other in runs:
@@ -442,20 +434,20 @@ def _drawn_score(runs, lesions, metric, draws, seed):
             raise ValueError(f"{other.row} ({other.network}): fold {other.fold} was tested on "
                              f"other images than fold {first.fold}; expected the same.")
     known = (first.targets, np.stack([one.predicted for one in runs]))
-    classes = first.probabilities.shape[1]
-    drawn = bootstrap_draws(*known, _lesions_of(first, lesions), classes, metric, draws, seed)
+    classes = len(first.classes)
+    drawn = bootstrap_draws(*known, first.lesions, classes, metric, draws, seed)
     return np.append(metric(confusion(*known, classes)).mean(), drawn)
 
 # %% ../nbs/36_claims.ipynb #4fa8a635
 class _Scores:
     "Scores of rows by network, observed and drawn, each computed once"
 
-    def __init__(self, predictions, lesions, draws=1000, seed=0, f1="weighted", spreads=None):
+    def __init__(self, predictions, draws, f1, spreads):
         self.found, self.known = {}, {}  # found: (network, row): {(fold, seed): prediction}
         for one in predictions:
             runs = self.found.setdefault((one.network, (one.table, one.row)), {})
-            runs[one.fold, getattr(one, "seed", 0)] = one
-        self.lesions, self.draws, self.seed, self.spreads = lesions, draws, seed, spreads or {}
+            runs[one.fold, one.seed] = one
+        self.draws, self.spreads = draws, spreads or {}
         self.metrics = {"mc_sensitivity": mc_sensitivity, "mc_specificity": mc_specificity,
                         "f1": partial(f1_score, average=f1)}
 
@@ -464,13 +456,12 @@ class _Scores:
         key = (network, row, runs, metric, shift)
         if key not in self.known:
             chosen = [self.found[network, row][run] for run in runs]
-            self.known[key] = _drawn_score(chosen, self.lesions, self.metrics[metric], self.draws,
-                                           self.seed + shift)
+            self.known[key] = _drawn_score(chosen, self.metrics[metric], self.draws, seed=shift)
         return self.known[key]
 
     def rarest(self, prediction):
         "Lesions of the class that has the fewest, in the test set of a prediction"
-        pairs = set(zip(prediction.targets, _lesions_of(prediction, self.lesions)))
+        pairs = set(zip(prediction.targets, prediction.lesions))
         return min(Counter(target for target, _ in pairs).values())
 
 # %% ../nbs/36_claims.ipynb #5a52aceb
@@ -496,7 +487,7 @@ def _again(scores, network, rows, metric, values, runs):
         return None, np.inf
     again = values.copy()
     for line, (_, name), count, spread_of in zip(again, rows, runs, spreads):
-        line[1:] = retrained_draws(line[None, 1:], [name], [count], spread_of, scores.seed)
+        line[1:] = retrained_draws(line[None, 1:], [name], [count], spread_of)
     return again, min(spread_of.freedom for spread_of in spreads)
 
 # %% ../nbs/36_claims.ipynb #db1566f5
@@ -681,12 +672,10 @@ def _part_lines(network, beside, scores, printed, everywhere):
 # %% ../nbs/36_claims.ipynb #170007d3
 def ledger(
     predictions: Sequence,  # of `CLAIM_EXPERIMENTS`, as `read_predictions` gives them
-    lesions: Mapping[str, Sequence[str]],  # data set: lesion of each image, by position
     networks: Mapping[str, str] | None = None,  # label: the paper's network beside it, or ""
     agreement: pd.DataFrame | None = None,  # for claim 9, as `agreement_lines` takes it
     parameters: Mapping[str, tuple[int, int]] | None = None,  # for claim 17; other networks too
     draws: int = 1000,  # draws of all lesions
-    seed: int = 0,  # seed of the draws
     f1: str = "weighted",  # average of F1, as `f1_score` takes it
     spreads: Mapping[str, Mapping] | None = None,  # metric: as of `results.training_spreads`
 ) -> pd.DataFrame:  # one line per part, network and reading; columns as above
@@ -695,7 +684,7 @@ def ledger(
     if networks is None:
         shown = {key[0] for key in printed}
         networks = {p.network: p.network if p.network in shown else "" for p in predictions}
-    scores = _Scores(predictions, lesions, draws, seed, f1, spreads)
+    scores = _Scores(predictions, draws, f1, spreads)
     curve = any(prediction.table == "figure_5" for prediction in predictions)
     lines = [line for network, beside in networks.items()
              for line in _part_lines(network, beside, scores, printed, curve)]
@@ -774,11 +763,11 @@ def tally(
 ) -> pd.DataFrame:  # index: aspect; a column for each verdict
     "How many claims have which verdict, by aspect."
     asked = verdicts[["direction", "size_points", "size_percent", "cause", "retraining"]]
-    asked = asked.replace({"retraining": {"holds": "supported", "not known": "not measured"}})
-    asked = asked.replace({"retraining": {r"\d+ of \d+ hold": "undecided"}}, regex=True)
+    said = {"holds": "supported", "not known": "not measured", "": ""}
+    lasting = [said.get(words, "undecided") for words in asked["retraining"]]
+    asked = asked.assign(retraining=lasting)
     counts = asked.apply(lambda column: column[column != ""].value_counts()).T
-    order = ["supported", "not supported", "undecided", "not measured"]
-    counts = counts.reindex(columns=order).fillna(0).astype(int)
+    counts = counts.reindex(columns=list(VERDICTS)).fillna(0).astype(int)
     return counts.rename(index=lambda name: name.replace("_", " in ").capitalize())
 
 
@@ -802,12 +791,10 @@ def tally_sentences(
               if (words := named(verdict)))]
 
 # %% ../nbs/36_claims.ipynb #310d5381
-def published_ledger(
-    draws: int = 1000,  # draws of the published scores
-) -> pd.DataFrame:  # claim, statement, aspect, reading, network, claimed, published, ...
+def published_ledger() -> pd.DataFrame:  # the first ten of `VERDICT_COLUMNS`
     "What the paper's figures and the size of its test sets can decide"
     networks = list(filter(None, published()["network"].unique()))
-    told = ledger([], {}, {name: name for name in networks}, draws=draws)
+    told = ledger([], {name: name for name in networks})
     told = told[told["published"].ne("") & told["aspect"].isin(CLAIMED) & told["claim"].ne(9)]
     return told.reset_index(drop=True)[list(VERDICT_COLUMNS[:10])]
 
@@ -821,28 +808,19 @@ EFFECTS = {
 # %% ../nbs/36_claims.ipynb #984b0431
 def replicated(
     predictions: Sequence,  # as `read_predictions` gives them; those of extension_replication count
-    lesions: Mapping[str, Sequence[str]],  # data set: lesion of each image, by position
     draws: int = 1000,  # draws of all lesions
-    seed: int = 0,  # seed of the draws
 ) -> pd.DataFrame:  # effect, network, dataset, runs, difference, low, high, beyond_zero, agree
     "The effects on phantoms of several seeds: do they agree?"
     chosen = [one for one in predictions if one.table == "extension_replication"]
-    sets = dict.fromkeys((one.network, one.dataset) for one in chosen)
-    scores = {name: _Scores([one for one in chosen if one.dataset == name], lesions, draws=draws,
-                            seed=seed) for _, name in sets}
-    lines = []
-    for effect, rows in EFFECTS.items():
-        part = Part(0, effect, _rows("extension_replication", *rows), least=0)
-        for network, name in sets:
-            values, runs, _ = _own_scores(scores[name], network, part.rows, part.metric)
-            if values is not None:
-                difference, low, high = _tested(part, values, False)[:3]
-                beyond = "above" if low > 0 else "below" if high < 0 else "no"
-                lines.append((effect, network, name, runs[0], difference, low, high, beyond))
-    told = pd.DataFrame(lines, columns=["effect", "network", "dataset", "runs", "difference",
-                                        "low", "high", "beyond_zero"])
+    told = pd.concat([comparisons(chosen, {row: base}, {}, draws).assign(effect=effect)
+                      for effect, (row, base) in EFFECTS.items()], ignore_index=True)
+    runs = Counter((one.network, one.dataset, one.row) for one in chosen)
+    told["runs"] = [runs[key] for key in zip(told["network"], told["dataset"], told["row"])]
+    told["beyond_zero"] = np.select([told["low"] > 0, told["high"] < 0], ["above", "below"], "no")
     words = {key: _agreement(same) for key, same in told.groupby(["effect", "network"])}
-    return told.assign(agree=[words[key] for key in zip(told["effect"], told["network"])])
+    told["agree"] = [words[key] for key in zip(told["effect"], told["network"])]
+    return told[["effect", "network", "dataset", "runs", "difference", "low", "high",
+                 "beyond_zero", "agree"]]
 
 # %% ../nbs/36_claims.ipynb #859a5a4d
 def _agreement(same):
@@ -852,74 +830,3 @@ def _agreement(same):
     if set(same["beyond_zero"]) in ({"above"}, {"below"}):
         return "yes"
     return "in sign only" if abs(np.sign(same["difference"]).sum()) == len(same) else "no"
-
-# %% ../nbs/36_claims.ipynb #6ce3b7b4
-_ADDS = {"supported": "attention itself adds something",
-         "not supported": "attention itself takes something away",
-         "undecided": "what attention itself adds is not decided"}
-_LONGER_BEATS = {"supported": "less than attention gains in fewer steps",
-                 "not supported": "more than attention gains: more crops and steps alone do more "
-                                  "than all these changes together",
-                 "undecided": "not decidedly different from what attention gains"}
-
-
-def _step(line):
-    "A contrast in points with its intervals"
-    wider = "" if np.isnan(line.retrained_low) else (
-        f"; with training {line.retrained_low:+.1f} to {line.retrained_high:+.1f}")
-    return f"{line.measured:+.1f} ({line.low:+.1f} to {line.high:+.1f}{wider})"
-
-
-def _chosen(lines, network, statements):
-    "The lines of some statements in points, by statement; and what is missing, in words"
-    chosen = lines[(lines["network"] == network) & (lines["reading"] == "points")]
-    chosen = chosen.set_index("statement").loc[statements]
-    gaps = chosen[chosen["verdict"] == "not measured"]["to_decide"]
-    return chosen, "; ".join(filter(None, gaps))
-
-
-def _basis(chosen):
-    "How many trainings the contrasts rest on"
-    runs, known = int(chosen["runs"].min()), chosen["retrained_low"].notna().all()
-    return f" Each row has {runs} training{'s' * (runs > 1)}" + (
-        "." if known else ", and how far trainings differ is not known: nothing is decided.")
-
-# %% ../nbs/36_claims.ipynb #008ac48c
-def explain_gain(
-    lines: pd.DataFrame,  # of `ledger`
-    network: str,  # label
-) -> str:  # a few sentences; what is missing, if the ladder is not complete
-    "What of the gain over Multi-Crop comes with which step, and what longer training brings"
-    longer = "Instead: as many single crops, in longer training"
-    beaten = f"Initial Attention beats {LONGER}"
-    names = [f"Step: {cause}" for cause in LADDER]
-    chosen, missing = _chosen(lines, network, [*names, longer, beaten])
-    if missing:
-        return f"{network}: the steps are not complete; {missing}."
-    steps = chosen.loc[names]
-    told = [f"{cause} {_step(line)}" for cause, line in zip(LADDER, steps.itertuples())]
-    whole = steps["measured"].sum()
-    place = f"{abs(whole):.1f} points {'above' if whole >= 0 else 'below'} Multi-Crop"
-    return (f"{network}: at equal optimiser steps Initial Attention lies {place}. "
-            f"Step by step: {', '.join(told)}. So {_ADDS[steps['verdict'].iloc[-1]]}. "
-            f"Multi-Crop trained on as many crops, and so for more steps, gains "
-            f"{_step(chosen.loc[longer])}, {_LONGER_BEATS[chosen.loc[beaten, 'verdict']]} "
-            f"(Initial Attention minus this: {_step(chosen.loc[beaten])}). Attention trained for "
-            f"as many steps was not tried.{_basis(chosen)}")
-
-# %% ../nbs/36_claims.ipynb #b2de1b93
-_BALANCING_STEPS = [
-    "Loss Weighting beats No Balancing", "Loss Weighting beats Oversampling",
-    "Loss Weighting beats Balanced Batches", "Diag. Weighting beats Loss Weighting"]
-
-
-def explain_balancing(
-    lines: pd.DataFrame,  # of `ledger`
-    network: str,  # label
-) -> str:  # a few sentences; what is missing, if a row of Table V is
-    "How far loss weighting lies above the other ways of balancing, and diagnosis guidance above it"
-    chosen, missing = _chosen(lines, network, _BALANCING_STEPS)
-    if missing:
-        return f"{network}: Table V is not complete; {missing}."
-    told = [f"“{line.Index}” {_step(line)}, {line.verdict}" for line in chosen.itertuples()]
-    return f"{network}, in points: {'; '.join(told)}.{_basis(chosen)}"

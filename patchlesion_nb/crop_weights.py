@@ -33,6 +33,7 @@ def weight_sources(
 ) -> dict:  # trained, untrained block, untrained, centre prior: each float [folds, n, N]
     "The weights of trained networks and of what they are compared with"
     from patchlesion_nb.crops import ordered_corners
+    from patchlesion_nb.loading import CropLoader
     from patchlesion_nb.store import open_store
 
     found = {"trained": [], "untrained block": [], "untrained": [], "centre prior": []}
@@ -43,10 +44,10 @@ def weight_sources(
         found["trained"].append(read_attention(evaluation_of(page, cell))[BLOCK][place])
         networks = agreement.control_networks(page.store.run_folder(page.run_id(cell)), run, asked,
                                               len(data.table.classes))
+        loader = CropLoader(pixels, positions, data.table.images["target"].to_numpy(), run,
+                            evaluation=asked)
         for source in ("untrained block", "untrained"):
-            said = agreement.recorded_pass(networks[source], run, asked, data.table, pixels,
-                                           positions)
-            found[source].append(said[1][BLOCK])
+            found[source].append(agreement.recorded_pass(networks[source], loader)[1][BLOCK])
         corners = ordered_corners(pixels.size, asked.crop_count, run.crop_size)
         prior = agreement.centre_prior(pixels.size, corners, run.crop_size)
         found["centre prior"].append(np.tile(prior, (len(positions), 1)))

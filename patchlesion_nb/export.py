@@ -95,7 +95,7 @@ def model_card(
         scored = network.images.scored(cell.evaluation)
         data = {cell.scored: scored, cell.run.dataset: network.images}
         said = read_predictions([cell], data, store or RunStore())
-        scores = summary(chosen, [cell], said, data).to_dict("records") if said else []
+        scores = summary(chosen, [cell], said).to_dict("records") if said else []
     title = f"{cell.row}, {network.config.network}, fold {cell.fold} (patchlesion {network.name})"
     results = [EvalResult("image-classification", cell.scored, cell.scored, line["metric"],
                           round(line["mean"], 2), dataset_split=cell.evaluation.part)

@@ -95,28 +95,21 @@ def curve_areas(
 # %% ../nbs/29_faithfulness.ipynb #0ed6f583
 def dropping_answer(
     network,  # PatchNetwork on the run's device
-    config,  # RunConfig, resolved
-    evaluation,  # EvaluationConfig, resolved
-    table,  # ImageTable
-    store,  # PixelStore, or any array uint8 [n, H, W, 3]
-    positions: np.ndarray,  # int [n], rows of the table
+    loader,  # CropLoader of the images, for an evaluation
 ) -> Callable:  # as for `kept_curve`
     "What a joint network says when the other crops are dropped as in training"
     import torch
 
     from patchlesion_nb.crops import drop_patches
-    from patchlesion_nb.loading import CropLoader
     from patchlesion_nb.numerics import kept_memory, numerics
 
-    targets = table.images["target"].to_numpy()
-    with numerics(config), kept_memory():
-        batches = [crops for crops, _, _ in CropLoader(
-            store, positions, targets, config, evaluation=evaluation)]
+    with numerics(loader.config), kept_memory():
+        batches = [crops for crops, _, _ in loader]
     ends = np.cumsum([len(crops) for crops in batches])[:-1]
 
     def answer(kept):
         parts = zip(batches, np.split(kept.astype(float), ends))
-        with numerics(config), kept_memory(), torch.inference_mode():
+        with numerics(loader.config), kept_memory(), torch.inference_mode():
             logits = [network(drop_patches(crops, 0.5, left)).float() for crops, left in parts]
         return reduce_crops(torch.cat(logits).cpu().numpy())
 
@@ -161,16 +154,17 @@ def run_curves(
 ) -> tuple[dict, np.ndarray | None]:  # of `order_curves`; weights [n, N], None without attention
     "Deletion and insertion by weight, by the crops' own logits, by lesion, and at random"
     from patchlesion_nb.evaluation import trained_network
+    from patchlesion_nb.loading import CropLoader
 
     network = trained_network(run_folder, config, evaluation, len(table.classes))
-    asked = config, evaluation, table, store, np.asarray(positions)
-    logits, weights = recorded_pass(network, *asked)
+    targets = table.images["target"].to_numpy()
+    loader = CropLoader(store, np.asarray(positions), targets, config, evaluation=evaluation)
+    logits, weights = recorded_pass(network, loader)
     weights = next(iter(weights.values()), None)
     pools = config.aggregation != "mean" or weights is not None
-    answer = dropping_answer(network, *asked) if pools else mean_answer(logits)
+    answer = dropping_answer(network, loader) if pools else mean_answer(logits)
     scores = {} if weights is None else {WEIGHT: weights}
     scores[OWN] = own_scores(logits, answer, evaluation.crop_count)
     if shares is not None:
         scores[LESION] = np.nan_to_num(shares)
-    targets = table.images["target"].to_numpy()[positions]
-    return order_curves(answer, scores, targets), weights
+    return order_curves(answer, scores, targets[positions]), weights

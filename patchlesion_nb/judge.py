@@ -9,12 +9,11 @@ __all__ = ['PredictionFile', 'read_prediction_file', 'judged_page', 'smallest_se
 # %% ../nbs/48_judge.ipynb #0eef6107
 import csv
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -38,125 +37,85 @@ _ROLES = {  # what a column is -> names that it often has
     "group": ("lesion_id", "lesion", "group", "group_id", "patient_id", "patient")}
 
 # %% ../nbs/48_judge.ipynb #9bc4e3e3
-class _Header(NamedTuple):
-    "The first line of a file of predictions"
-    path: Path
-    names: tuple  # of its columns
-    separator: str = ""  # "": parquet
-    lines: int = 0  # before the first row
-
-    def at(self, *lines):
-        "Where a problem is"
-        unit = "line" if self.separator else "row"
-        return f"{self.path}, {unit}{'s' * (len(lines) > 1)} {' and '.join(map(str, lines))}"
+def _named_columns(path, line, names):
+    "The names of a file's columns, refused where one is missing or there twice"
+    for place, name in enumerate(names, 1):
+        if not name:
+            raise DataError(f"{path}, line {line}: column {place} has no name: name it, or write "
+                            "the file without its index")
+        if name in names[:place - 1]:
+            raise DataError(f"{path}, line {line}: two columns are called '{name}'")
+    return names
 
 # %% ../nbs/48_judge.ipynb #4db7441e
-def _read_header(path):
-    "The columns of a CSV or parquet file; one without a name, or two of one name, are refused"
-    import pyarrow.parquet
+def _read_rows(path):
+    "The rows of a CSV or parquet file; the index says in which line or row each of them stands"
+    import pyarrow
 
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
-            header = _Header(path, tuple(pyarrow.parquet.read_schema(path).names))
-        else:
-            with open(path, "rb") as opened:
-                if words := impostor(opened.read(512)):
-                    raise DataError(f"{path} cannot be read as a table ({words}).")
-            with open(path, encoding="utf-8-sig", newline="") as opened:
-                lines = ((n, line) for n, line in enumerate(opened, 1) if line.strip())
-                number, line = next(lines, (0, ""))
-            separator = max(",\t;", key=line.count)
-            names = next(csv.reader([line], delimiter=separator), [])
-            header = _Header(path, tuple(map(str.strip, names)), separator, number)
-    except (OSError, UnicodeDecodeError, pyarrow.ArrowInvalid) as error:
+            rows = pd.read_parquet(path)
+            return rows.set_axis(range(1, len(rows) + 1)).rename_axis("row")
+        with open(path, "rb") as opened:
+            if words := impostor(opened.read(512)):
+                raise DataError(f"{path} cannot be read as a table ({words}).")
+        with open(path, encoding="utf-8-sig", newline="") as opened:
+            first = next(filter(str.strip, opened), "")
+            opened.seek(0)
+            reader = csv.reader(opened, delimiter=max(",\t;", key=first.count))
+            lines = {reader.line_num: line for line in reader if any(line)}
+    except (OSError, UnicodeDecodeError, csv.Error, pyarrow.ArrowInvalid) as error:
         raise DataError(f"{path} cannot be read as CSV in UTF-8 or as parquet ({error})") from error
-    if "" in header.names or not header.names:
-        place = header.names.index("") + 1 if header.names else 1
-        raise DataError(f"{header.at(header.lines)}: column {place} has no name: name it, or write "
-                        "the file without its index")
-    names = pd.Index(header.names)
-    if names.has_duplicates:
-        raise DataError(f"{header.at(header.lines)}: two columns are called "
-                        f"'{names[names.duplicated()][0]}'")
-    return header
+    header = min(lines, default=1)
+    names = _named_columns(path, header, [name.strip() for name in lines.pop(header, [""])])
+    for number, line in lines.items():
+        if len(line) != len(names):
+            raise DataError(f"{path}, line {number}: {len(line)} values in {len(names)} columns")
+    return pd.DataFrame(list(lines.values()), pd.Index(list(lines), name="line"), names)
 
 # %% ../nbs/48_judge.ipynb #2aa332dc
-def _roles(header, columns):
+def _roles(path, names, columns):
     "What is in which column: the user's word first, then what such columns are often called"
     if strangers := [role for role in columns if role not in (*_ROLES, "classes")]:
         raise ValueError(f"{strangers[0]}=...: {did_you_mean(strangers[0], [*_ROLES, 'classes'])}")
-    lowered = {name.casefold(): name for name in header.names}
+    lowered = {name.casefold(): name for name in names}
     found = {role: next((lowered[name] for name in usual if name in lowered), "")
              for role, usual in _ROLES.items()}
-    for role, names in columns.items():
-        for name in [names] if isinstance(names, str) else names:
-            if name not in header.names:
-                raise DataError(f"{header.path} has no column '{name}'; "
-                                f"{did_you_mean(name, header.names)}.")
+    for role, named in columns.items():
+        for name in [named] if isinstance(named, str) else named:
+            if name not in names:
+                raise DataError(f"{path} has no column '{name}'; {did_you_mean(name, names)}.")
             found |= {role: name} if role != "classes" else {}
     if not found["image"]:
-        raise DataError(f"{header.path} has no column of image ids, such as image_id; it has "
-                        f"{some(header.names, 9)}: name it with image=COLUMN")
+        raise DataError(f"{path} has no column of image ids, such as image_id; it has "
+                        f"{some(names, 9)}: name it with image=COLUMN")
     taken = columns.get("classes", ())
     return {role: name for role, name in found.items() if name and name not in taken}
 
-# %% ../nbs/48_judge.ipynb #5618f6b5
-_PART = 5_000  # rows that are read at once
-_MOST = 50_000  # images; 2,000 draws of as many lesions take 0.8 GB
-
-
-def _parts(header, used, texts, size=_PART) -> Iterator[pd.DataFrame]:
-    "The rows of a file, some columns of it, numbered by their lines"
-    import pyarrow.parquet
-
-    if not header.separator:
-        first = 1
-        for batch in pyarrow.parquet.ParquetFile(header.path).iter_batches(size, columns=used):
-            part = batch.to_pandas()
-            yield part.set_index(pd.RangeIndex(first, first + len(part)))
-            first += len(part)
-        return
-    options = dict(names=list(header.names), header=None, skiprows=header.lines, usecols=used,
-                   dtype=dict.fromkeys(texts, str), keep_default_na=False, index_col=False,
-                   skip_blank_lines=False, encoding="utf-8-sig", chunksize=size)
-    try:
-        with pd.read_csv(header.path, sep=header.separator, **options) as reader:
-            for part in reader:
-                part.index += header.lines + 1
-                empty = (part.isna() | (part == "")).all(axis=1)
-                yield part[~empty]
-    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise DataError(f"{header.path} cannot be read as CSV in UTF-8 ({error})") from error
-
 # %% ../nbs/48_judge.ipynb #31f605e4
-def _class_columns(header, roles, columns, known):
+def _class_columns(path, rows, roles, columns, known):
     "The column of each class; none if there are labels only"
-    left = [name for name in header.names if name not in roles.values()]
+    left = {name.casefold(): name for name in rows if name not in roles.values()}
     wanted = columns.get("classes") or ([] if "true" in roles else known.classes)
     if not wanted:
-        used = [roles["true"]]
-        first = next(_parts(header, used, used, 1), pd.DataFrame({used[0]: []}))[used[0]].tolist()
-        there = {name.casefold() for name in left}
-        if first and str(first[0]).casefold() in there:
-            return {name: name for name in left}
-        wanted = first
-    lowered = {name.casefold(): name for name in left}
-    found = {name: lowered[name.casefold()] for name in map(str, wanted)
-             if name.casefold() in lowered}
+        wanted = rows[roles["true"]].iloc[:1]
+        if str(wanted.item()).casefold() in left:
+            return {name: name for name in left.values()}
+    found = {name: left[name.casefold()] for name in map(str, wanted) if name.casefold() in left}
     absent = [name for name in map(str, wanted) if name not in found]
     if absent and (found or "predicted" not in roles):
-        raise DataError(f"{header.path} has no column for the class {some(absent)}; left are the "
-                        f"columns {some(left, 9) or 'none'}. Expected are probabilities of all "
-                        f"classes: name their columns with classes=A,B,... or one of labels with "
-                        "predicted=COLUMN")
+        raise DataError(f"{path} has no column for the class {some(absent)}; left are the "
+                        f"columns {some(left.values(), 9) or 'none'}. Expected are probabilities "
+                        "of all classes: name their columns with classes=A,B,... or one of labels "
+                        "with predicted=COLUMN")
     return found
 
 # %% ../nbs/48_judge.ipynb #1a79b894
-def _refuse(header, wrong, what):
+def _refuse(path, wrong, what):
     "Refuse the first of the lines that are wrong"
     if len(lines := wrong.index[wrong]):
         more = f" (as are {len(lines) - 1} or more below)" * (len(lines) > 1)
-        raise DataError(f"{header.at(lines[0])}: {what(lines[0])}{more}")
+        raise DataError(f"{path}, {lines.name} {lines[0]}: {what(lines[0])}{more}")
 
 
 def _remedy(values):
@@ -169,49 +128,44 @@ def _remedy(values):
     return f"{found}; if a column is no class, name the classes with classes=A,B,..."
 
 # %% ../nbs/48_judge.ipynb #0d6fc5c7
-def _probabilities(header, rows, chosen):
+def _probabilities(path, rows, chosen):
     "The probabilities of some rows, checked: float32 [n, C]"
     if not chosen:
         return np.empty((len(rows), 0), np.float32)
     numbers = rows[list(chosen.values())].apply(pd.to_numeric, errors="coerce").astype(float)
     finite = np.isfinite(numbers)
-    _refuse(header, ~finite.all(axis=1), lambda line: " and ".join(
+    _refuse(path, ~finite.all(axis=1), lambda line: " and ".join(
         f"'{rows.loc[line, name]}' in column '{name}' is no number" for name in numbers
         if not finite.loc[line, name]))
     values = numbers.to_numpy(np.float64)
     outside = (values < 0).any(axis=1) | (values > 1 + 1e-6).any(axis=1)
     wrong = outside | (np.abs(values.sum(axis=1) - 1) > 0.01)
-    _refuse(header, pd.Series(wrong, rows.index), lambda line: (
+    _refuse(path, pd.Series(wrong, rows.index), lambda line: (
         f"the {len(chosen)} values {', '.join(f'{v:g}' for v in numbers.loc[line])} sum to "
         f"{numbers.loc[line].sum():g}, not to 1: {_remedy(numbers.loc[line])}"))
     return values.clip(0, 1).astype(np.float32)
 
 # %% ../nbs/48_judge.ipynb #f08ee4ee
-def _texts(header, rows, roles, chosen, known, seen):
-    "Image, true class, predicted class and group of some rows, checked; seen: images so far"
+def _texts(path, rows, roles, chosen, known):
+    "Image, true class, predicted class and group of each row, checked"
     texts = pd.DataFrame({role: rows[name].fillna("").astype(str).str.strip()
                           for role, name in roles.items()}, rows.index)
     short, names = texts["image"].map(path_id), () if known is None else known.images["image_id"]
     texts["image"] = short.where(short.isin(names), texts["image"].map(partial(path_id, parts=99)))
-    _refuse(header, texts["image"] == "", lambda line: "no image id")
-    for line, image in texts["image"].items():
-        if (other := seen.setdefault(image, line)) != line:
-            raise DataError(f"{header.at(other, line)}: both are about image '{image}'; expected "
-                            "is one row per image")
-    if len(seen) > _MOST:
-        raise DataError(f"{header.at(texts.index[-1])}: more than {_MOST:,} images, for which the "
-                        "draws of lesions take too much memory: judge a part of them")
+    _refuse(path, texts["image"] == "", lambda line: "no image id")
+    _refuse(path, texts["image"].duplicated(), lambda line: (
+        f"image '{texts.loc[line, 'image']}' has a row above; expected is one row per image"))
     if "true" not in roles:
-        _refuse(header, ~texts["image"].isin(known.images["image_id"]), lambda line: (
+        _refuse(path, ~texts["image"].isin(known.images["image_id"]), lambda line: (
             f"image '{texts.loc[line, 'image']}' is none of the {len(known)} of {known.name}, and "
             "the file states no true class: delete the line, or add a column true"))
     names = chosen or ([] if "true" in roles else known.classes)
     names = {name.casefold(): name for name in names}
     for role in {"true", "predicted" * (not chosen), "group"} & set(roles):
-        _refuse(header, texts[role] == "", lambda line: f"nothing in column '{roles[role]}'")
+        _refuse(path, texts[role] == "", lambda line: f"nothing in column '{roles[role]}'")
         if names and role != "group":
             wrong = ~texts[role].str.casefold().isin(names)
-            _refuse(header, wrong, lambda line: (
+            _refuse(path, wrong, lambda line: (
                 f"unknown class '{texts.loc[line, role]}' in column '{roles[role]}'; "
                 f"{did_you_mean(texts.loc[line, role], names.values())}"))
     return texts
@@ -228,31 +182,32 @@ class PredictionFile:
     unread: tuple  # columns that were left alone
 
 # %% ../nbs/48_judge.ipynb #f710a188
+_MOST = 50_000  # images; 2,000 draws of as many lesions take 0.8 GB
+
+
 def read_prediction_file(
     path: str | Path,  # CSV or parquet, a row per image
     known: ImageTable | None = None,  # whose labels are taken where the file states none
     columns: Mapping | None = None,  # image, true, predicted, group: its column; classes: a list
 ) -> PredictionFile:
     "The predictions of one file; the first line that is wrong is named"
-    header, columns = _read_header(existing_path(path)), columns or {}
-    roles = _roles(header, columns)
+    path, columns = existing_path(path), columns or {}
+    rows = _read_rows(path)
+    roles = _roles(path, list(rows), columns)
+    if not 0 < len(rows) <= _MOST:
+        raise DataError(f"{path} has {len(rows):,} rows, expected are 1 to {_MOST:,}: more take "
+                        "too much memory for the draws of lesions, so judge a part of them")
     if "true" not in roles and known is None:
         raise DataError(f"{path} states no true class, and HAM10000's metadata is not there: add a "
                         "column true, name yours with true=COLUMN, or name HAM10000's folder "
                         "(PATCHLESION_HAM10000)")
-    chosen, seen = _class_columns(header, roles, columns, known), {}
-    used = [*roles.values(), *chosen.values()]
-    texts, values = [], []
-    for rows in _parts(header, used, list(roles.values())):
-        texts.append(_texts(header, rows, roles, chosen, known, seen))
-        values.append(_probabilities(header, rows, chosen))
-    if not seen:
-        raise DataError(f"{path} has a header and no row")
-    unread = tuple(name for name in header.names if name not in used)
-    if chosen and "predicted" in roles:
-        unread += (roles["predicted"],)
-    return PredictionFile(header.path, pd.concat(texts), tuple(chosen), np.concatenate(values),
-                          unread)
+    chosen = _class_columns(path, rows, roles, columns, known)
+    texts = _texts(path, rows, roles, chosen, known)
+    used = {*roles.values(), *chosen.values()}
+    unread = [name for name in rows if name not in used]
+    unread += [roles["predicted"]] if chosen and "predicted" in roles else []
+    return PredictionFile(path, texts, tuple(chosen), _probabilities(path, rows, chosen),
+                          tuple(unread))
 
 # %% ../nbs/48_judge.ipynb #632a1f55
 _ENDINGS = (".csv", ".tsv", ".tab", ".txt", ".parquet", ".pq")
@@ -262,24 +217,20 @@ def _methods(places):
     "Name of each method -> its files"
     files = {}
     for place in map(existing_path, places):
-        inside = sorted(path for path in place.iterdir() if path.suffix.lower() in _ENDINGS
-                        ) if place.is_dir() else [place]
-        if not inside:
+        inside = sorted(place.iterdir()) if place.is_dir() else [place]
+        files[place] = [path for path in inside
+                        if path == place or path.suffix.lower() in _ENDINGS]
+        if not files[place]:
             raise DataError(f"{place} holds no file of predictions ({', '.join(_ENDINGS)})")
-        files[place] = inside
     if not files:
         raise ValueError("no file of predictions is named: name CSV or parquet files")
-    counts = {place: len(inside) for place, inside in files.items()}
-    if len(set(counts.values())) > 1:
-        told = ", ".join(f"{place.name} {count}" for place, count in counts.items())
+    if len({len(inside) for inside in files.values()}) > 1:
+        told = ", ".join(f"{place.name} {len(inside)}" for place, inside in files.items())
         raise ValueError(f"methods with different numbers of files ({told}) cannot be paired: name "
                          "as many of each, or average the probabilities of a method into one file")
-    for parts in range(1, max(len(place.parts) for place in files) + 1):
-        names = ["/".join((place if place.is_dir() else place.with_suffix("")).parts[-parts:])
-                 for place in files]
-        if len(set(names)) == len(names):
-            break
-    return dict(zip(names, files.values()))
+    names = [place.name if place.is_dir() else place.stem for place in files]
+    several = len(set(names)) < len(names)
+    return dict(zip(map(str, files) if several else names, files.values()))
 
 # %% ../nbs/48_judge.ipynb #c2705242
 def _common_classes(files, known):
@@ -339,33 +290,23 @@ def _image_table(files, known, classes, images):
 # %% ../nbs/48_judge.ipynb #2fd2af8a
 def _assumed(files, known, table):
     "What was taken from where, a sentence each"
-    images, count = table.images["image_id"], len(table)
+    images, split = table.images["image_id"], authors_split()
     stated, grouped = (next((file.path.name for file in files if name in file.texts), "")
                        for name in ("true", "group"))
     there = images.isin(known.images["image_id"]) if known is not None else images == ""
-    source = known.name if known is not None else ""
-    yield f"True classes: {f'as {stated} states them' if stated else f'those of {source}'}."
+    differ, parts = None, {}
     if stated and there.any() and table.classes == known.classes:
         labels = known.images.set_index("image_id")["class_name"].reindex(images)
         differ = (there.to_numpy() & (labels.to_numpy() != table.images["class_name"])).sum()
-        yield f"{differ} of them are not those of {source}."
-    yield (f"Lesions: as {grouped} states them." if grouped else f"Lesions: those of {source}." if
-           there.all() else f"The lesions of {(~there).sum()} images are not known: each counts as "
-           "a lesion of its own, and if some are of one lesion or patient, intervals are too "
-           "narrow.")
-    split = authors_split()
     if there.all() and images.isin(split.index).all():
-        parts = split.loc[images].value_counts()
-        told = ", ".join(f"{number:,} in {part}" for part, number in parts.items())
-        yield (f"In the authors' split of HAM10000, which has {(split == 'test').sum():,} test "
-               f"images, they are {told}.")
-    for file in files:
-        if more := len(file.texts) - count:
-            yield f"{more} images of {file.path.name} are left out: not every file has them."
-        if file.unread:
-            yield f"Not read in {file.path.name}: {some(file.unread, 9)}."
-        if not file.classes:
-            yield f"{file.path.name} has labels only: no calibration, and its AUC is of labels."
+        parts = split.loc[images].value_counts().to_dict()
+    told = report.fill_template(
+        "judged.txt.j2", source=known.name if known is not None else "", stated=stated,
+        differ=differ, grouped=grouped, unknown=(~there).sum(), parts=parts,
+        tested=(split == "test").sum(), files=[
+            (file.path.name, len(file.texts) - len(table), some(file.unread, 9), file.classes)
+            for file in files])
+    return [line for line in told.splitlines() if line]
 
 # %% ../nbs/48_judge.ipynb #a524c936
 def _prediction(row, fold, file, table):
@@ -381,7 +322,8 @@ def _prediction(row, fold, file, table):
         said = said[:, [lowered.index(name.casefold()) for name in table.classes]]
     return results.Prediction(
         "judge", "", row, fold, 0, False, table.name, f"{row}: {file.path.name}",
-        np.arange(len(table)), table.images["target"].to_numpy(), said.astype(np.float64))
+        np.arange(len(table)), table.images["target"].to_numpy(),
+        table.images["lesion_id"].to_numpy(), table.classes, said.astype(np.float64))
 
 # %% ../nbs/48_judge.ipynb #7f9f072b
 def judged_page(
@@ -406,25 +348,20 @@ def judged_page(
     data = {table.name: StudyData(table, split, Path(), Path(), ("", "", ""))}
     asked = TableParameters(profile=profile, output=output)
     page = pages.Page("judge", asked, chosen, [], [], None, data, said, telling=said,
-                      notes=list(_assumed(every, known, table)),
-                      outstanding=pd.DataFrame({"runs": []}))
-    page.summary = results.summary(chosen, [], said, data).assign(best=np.nan)
+                      notes=_assumed(every, known, table))
+    page.summary = results.summary(chosen, [], said).assign(best=np.nan)
     return page
 
 # %% ../nbs/48_judge.ipynb #2e259843
 def smallest_seen(
     differences: pd.DataFrame,  # of `results.comparisons`, of one network
-    power: float = 0.8,  # how often it would be found, in (0, 1)
-    level: float = 0.05,  # over all comparisons
 ) -> pd.Series:  # points, one for each difference
-    "The true difference that lesions as many and as varied would have shown so often"
+    "The true difference that lesions as many and as varied would have shown four times in five"
     from scipy.stats import norm
 
-    if not 0 < power < 1:
-        raise ValueError(f"power = {power}: expected a share between 0 and 1, such as 0.8")
     width = (differences["retrained_high"] - differences["retrained_low"]).fillna(
         differences["high"] - differences["low"])
-    errors = norm.isf(level / 2 / max(len(differences), 1)) + norm.ppf(power)
+    errors = norm.isf(0.05 / 2 / max(len(differences), 1)) + norm.ppf(0.8)
     return width / (2 * norm.isf(0.025)) * errors
 
 # %% ../nbs/48_judge.ipynb #dcb15f42
@@ -450,22 +387,15 @@ def difference_sentence(
     baseline: str,  # that all are compared with
 ) -> str:  # two or three sentences
     "Which files differ by more than the luck of lesions, and what that does not say"
-    if table["retrained_low"].notna().all():
-        told = [pages.contrast_sentence(table, baseline)]
-    else:
-        apart = ((table["low"] > 0) | (table["high"] < 0)) & (table["p_holm"] < 0.05)
-        order = table.loc[table["difference"].abs().sort_values(ascending=False).index]
-        shown = order[apart[order.index]] if apart.any() else order[:1]
-        words = [f"{line.row} {line.difference:+.1f} points ({line.low:+.1f} to {line.high:+.1f}, "
-                 f"p = {line.p_holm:.2g})" for line in shown.itertuples()]
-        count = f"{apart.sum() or 'None'} of {len(table)} differences from {baseline} "
-        count += "are" if apart.sum() > 1 else "is"
-        if len(table) == 1:
-            count = f"The difference from {baseline} is{' not' * (not apart.any())}"
-        largest = " the largest is" * (len(table) > 1 and not apart.any())
-        told = [f"{count} more than the luck of which lesions were tested:{largest} {some(words)}.",
-                "That is about these files: how far other trainings of a method would differ is "
-                "not known."]
+    known = table["retrained_low"].notna().all()
+    if not known:
+        apart = (table["low"] > 0) | (table["high"] < 0)
+        table = table.assign(decided=apart & (table["p_holm"] < 0.05),
+                             retrained_low=table["low"], retrained_high=table["high"])
+    told = [pages.contrast_sentence(table, baseline)]
+    if not known:
+        told.append("That is about the luck of which lesions were tested with these files: how far "
+                    "other trainings of a method would differ is not known.")
     ends = dict.fromkeys(f"{value:.1f}" for value in (table["seen"].min(), table["seen"].max()))
     told.append(f"A true difference of {' to '.join(ends)} points would have been found four times "
                 "in five.")
@@ -484,12 +414,13 @@ def _tables(page, baseline, known):
     clean = pages.restrict(page, lambda data, p: ~table.images["image_id"].isin(found["image_id"]))
     scores = page.summary.query("metric == 'mc_sensitivity'")[["row", "mean", "low", "high"]]
     if len(found) and clean:
-        alone = results.summary(page.profile, [], clean, page.data)
+        alone = results.summary(page.profile, [], clean)
         alone = alone.query("metric == 'mc_sensitivity'")[["row", "mean", "low", "high"]]
         scores = scores.merge(alone, on="row", suffixes=("", " without them"))
-    return {"summary": page.summary, "results": results.results(page.predictions, page.data),
+    return {"summary": page.summary, "results": results.results(page.predictions),
             "differences": differences.assign(seen=smallest_seen(differences)),
-            "recalls": pages.recalls(page), "calibration": measured, "reliability": bins,
+            "recalls": pages.recalls(page.predictions), "calibration": measured,
+            "reliability": bins,
             "subgroups": subgroups.group_scores(page), "subgroup_differences": apart,
             "leaks": found, "without_leaks": scores}
 

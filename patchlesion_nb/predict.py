@@ -358,7 +358,7 @@ def _overlay(images, networks, weights, table):
                "weight (the mean over networks): how strongly the network counts a crop, not "
                "where the lesion is.")
     return fill_template("figure.html.j2", kind="image/png", alt=alt, caption=caption, downloads=(),
-                         data=base64.b64encode(drawn.getvalue()).decode(), narrow="",
+                         data=base64.b64encode(drawn.getvalue()).decode(),
                          width=round(96 * figure.get_size_inches()[0]))
 
 # %% ../nbs/42_predict.ipynb #8d940f8d

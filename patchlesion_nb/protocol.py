@@ -126,7 +126,7 @@ def _claims(profile, cells):
     lines = [(part.claim, part.statement, _part_line(part)) for part in parts
              if there.issuperset(part.rows)]
     needed = {9: "figure_4" in profile.experiments, 18: len(profile.networks) > 1}
-    told = ledger([], {}, dict.fromkeys(profile.network_labels, ""), draws=1)
+    told = ledger([], dict.fromkeys(profile.network_labels, ""), draws=1)
     told = told[~told["statement"].isin({part.statement for part in parts_for()})]
     lines += [(line.claim, line.statement, _other_line(line))
               for line in told.drop_duplicates("statement").itertuples()

@@ -4,10 +4,9 @@
 
 # %% auto #0
 __all__ = ['MAJORITY', 'Prediction', 'read_predictions', 'keep_runs', 'majority_predictions', 'results', 'summary',
-           'training_spreads', 'decide', 'comparisons', 'outstanding_rows', 'equal_predictions', 'beyond_retraining']
+           'training_spreads', 'decide', 'comparisons', 'equal_predictions', 'beyond_retraining']
 
 # %% ../nbs/35_results.ipynb #8d1927c9
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -42,6 +41,8 @@ class Prediction:
     source: str  # run and evaluation it is from
     positions: np.ndarray  # int [n], ascending: rows of the image table
     targets: np.ndarray  # int [n], true classes
+    lesions: np.ndarray  # [n], lesion of each image
+    classes: tuple  # names of the C classes, in order
     probabilities: np.ndarray  # float [n, C]
 
     @property
@@ -76,10 +77,11 @@ def _read_prediction(cell, images, store):
     source = f"{images.run_id(cell.run)}/{images.evaluation_id(cell.evaluation)}"
     images = images.scored(cell.evaluation)
     order, positions = _order(image_ids, cell, images, place)
-    targets = images.table.images["target"].to_numpy()[positions]
+    chosen = images.table.images.iloc[positions]
     return Prediction(
         cell.table, cell.network, cell.row, cell.fold, cell.seed, cell.ours, cell.scored,
-        source, positions, targets, said[order].astype(np.float64))
+        source, positions, chosen["target"].to_numpy(), chosen["lesion_id"].to_numpy(),
+        images.table.classes, said[order].astype(np.float64))
 
 
 def read_predictions(
@@ -137,13 +139,15 @@ def majority_predictions(
         images = data[cell.run.dataset]
         trained = images.table.images["target"].to_numpy()[images.round(cell.fold).training]
         scored = images.scored(cell.evaluation)
-        parts, targets = scored.round(cell.fold), scored.table.images["target"].to_numpy()
+        parts = scored.round(cell.fold)
         positions = parts.validation if cell.evaluation.part == "validation" else parts.test
+        chosen = scored.table.images.iloc[positions]
         probabilities = np.zeros((len(positions), len(images.table.classes)))
         probabilities[:, np.bincount(trained).argmax()] = 1
         said.append(Prediction(
             cell.table, cell.network, MAJORITY, cell.fold, 0, True, cell.scored, MAJORITY,
-            positions, targets[positions], probabilities))
+            positions, chosen["target"].to_numpy(), chosen["lesion_id"].to_numpy(),
+            images.table.classes, probabilities))
     return said
 
 # %% ../nbs/35_results.ipynb #e107a231
@@ -152,12 +156,11 @@ _CELL = ("table", "network", "row", "ours", "dataset")
 
 def results(
     predictions: Sequence[Prediction],
-    data: Mapping[str, StudyData],  # by `run.dataset`
 ) -> pd.DataFrame:  # table, network, row, ours, dataset, fold, seed, metric, value (percent)
     "Every metric of every prediction"
     columns = [*_CELL, "fold", "seed"]
     rows = [(*(getattr(p, name) for name in columns), *line) for p in predictions
-            for line in score(p.targets, p.probabilities, data[p.dataset].table.classes).items()]
+            for line in score(p.targets, p.probabilities, p.classes).items()]
     return pd.DataFrame(rows, columns=[*columns, "metric", "value"])
 
 # %% ../nbs/35_results.ipynb #ed941bc7
@@ -167,21 +170,16 @@ def _table_metrics(f1):
             "f1": partial(f1_score, average=f1)}
 
 
-def _lesions(prediction, data):
-    "The lesion of each image of a prediction"
-    return data[prediction.dataset].table.images["lesion_id"].to_numpy()[prediction.positions]
-
-
-def _summary_of(group, data, f1, draws):
+def _summary_of(group, f1, draws):
     "A line for each metric of one row; intervals where all folds have the same images"
-    values, first, ends = results(group, data), group[0], {}
+    values, first, ends = results(group), group[0], {}
     if f1 != "weighted":
         values["metric"] = values["metric"].replace({"f1": "f1_weighted", f"f1_{f1}": "f1"})
     values = values.groupby("metric", sort=False)["value"]
     lines = values.agg(networks="size", mean="mean", std=lambda v: v.std(ddof=0), sample_std="std")
     if all(np.array_equal(p.positions, first.positions) for p in group):
-        known = (first.targets, np.stack([p.predicted for p in group]), _lesions(first, data),
-                 len(data[first.dataset].table.classes))
+        known = (first.targets, np.stack([p.predicted for p in group]), first.lesions,
+                 len(first.classes))
         ends = {name: bootstrap_lesions(*known, metric, draws)
                 for name, metric in _table_metrics(f1).items()}
     ends = pd.DataFrame(ends, index=["low", "high"]).T
@@ -192,7 +190,6 @@ def summary(
     profile: Profile,  # its f1 and bootstrap_draws count
     runs: Sequence[StudyRun],  # rows that the table shall have, there or not
     predictions: Sequence[Prediction],  # what there is; the majority class too, if wanted
-    data: Mapping[str, StudyData],  # by `run.dataset`
 ) -> pd.DataFrame:  # one row per table, network, row, dataset and metric; columns as listed below
     "Each row of a table over its folds: mean, deviations, interval, and the published value"
     groups = {(c.table, c.network, c.row, c.ours, c.run.dataset): [] for c in runs}
@@ -200,7 +197,7 @@ def summary(
         groups.setdefault(tuple(getattr(p, name) for name in _CELL), []).append(p)
     lines = []
     for cell, group in groups.items():
-        part = (_summary_of(group, data, profile.f1, profile.bootstrap_draws) if group else
+        part = (_summary_of(group, profile.f1, profile.bootstrap_draws) if group else
                 pd.DataFrame({"metric": list(_table_metrics(profile.f1)), "networks": 0}))
         lines.append(part.assign(**dict(zip(_CELL, cell))))
     numbers = ["networks", "mean", "std", "sample_std", "low", "high"]
@@ -215,16 +212,15 @@ def summary(
     return joined.assign(difference=joined["mean"] - joined["published"])
 
 # %% ../nbs/35_results.ipynb #0efd4a95
-def _sensitivity(prediction, data):
+def _sensitivity(p):
     "MC-sensitivity of one training"
-    classes = len(data[prediction.dataset].table.classes)
-    return float(mc_sensitivity(confusion(prediction.targets, prediction.predicted, classes)))
+    return float(mc_sensitivity(confusion(p.targets, p.predicted, len(p.classes))))
 
 
 def training_spreads(
     predictions: Sequence[Prediction],  # of rows that learn something
     data: Mapping[str, StudyData],  # by `run.dataset`
-    statistic: Callable = _sensitivity,  # from (prediction, data) to its score, points
+    statistic: Callable = _sensitivity,  # from a prediction to its score, points
 ) -> dict[tuple[str, str], TrainingSpread]:  # by network and set of images, where it is known
     "How far the trainings of one row differ in a score"
     rows, found = {}, {}
@@ -236,7 +232,7 @@ def training_spreads(
         for best in (True, False):  # rows that have all folds; where there are none, any
             once = {frozenset(row): row.values() for (table, _), row in of_images.items()
                     if (table in data[key[1]].repeated) == best}
-            spread = training_spread([[statistic(p, data) for p in row] for row in once.values()])
+            spread = training_spread([[statistic(p) for p in row] for row in once.values()])
             if spread and key not in found:
                 found[key] = spread
     return found
@@ -244,17 +240,16 @@ def training_spreads(
 # %% ../nbs/35_results.ipynb #ea0a3ce3
 def decide(
     table: pd.DataFrame,  # network, low, high, retrained_low, retrained_high, p, retrained_p
-    level: float = 0.05,  # of the decision, over all comparisons of a network
 ) -> pd.DataFrame:  # the same with one p (where it is known, with retraining), p_holm, decided
     "Which differences are more than the chance of lesions and of trainings"
     table = table.assign(p=np.fmax(table["p"], table["retrained_p"])).drop(columns="retrained_p")
     table["p_holm"] = table.groupby("network")["p"].transform(adjust_p) if len(table) else []
     excluded = ((table[low] > 0) | (table[high] < 0)
                 for low, high in (("low", "high"), ("retrained_low", "retrained_high")))
-    return table.assign(decided=np.logical_and(*excluded) & (table["p_holm"] < level))
+    return table.assign(decided=np.logical_and(*excluded) & (table["p_holm"] < 0.05))
 
 
-def _paired(ours, theirs, data, draws, spread):
+def _paired(ours, theirs, draws, spread):
     "Difference, intervals and p of two rows, each {(fold, seed): prediction}"
     common = sorted(ours.keys() & theirs.keys())
     first, second = ours[common[0]], theirs[common[0]]
@@ -262,20 +257,17 @@ def _paired(ours, theirs, data, draws, spread):
     trained = [np.inf if p.row == MAJORITY else len(common) for p in (first, second)]
     retrain = spread and partial(retrained_draws, names=[first.row, second.row],
                                  trainings=trained, spread=spread)
-    return paired_test(first.targets, a, b, _lesions(first, data),
-                       len(data[first.dataset].table.classes), draws=draws, retrain=retrain)
+    return paired_test(first.targets, a, b, first.lesions, len(first.classes), draws=draws,
+                       retrain=retrain)
 
 # %% ../nbs/35_results.ipynb #2aef1319
 def comparisons(
     predictions: Sequence[Prediction],
     baseline: str | Mapping[str, str],  # the row that all are compared with, or one for each row
-    data: Mapping[str, StudyData],  # by `run.dataset`
+    spreads: Mapping,  # of `training_spreads`
     draws: int = 1000,  # of lesions
-    level: float = 0.05,  # of the decision, over all comparisons of a network
-    spreads: Mapping | None = None,  # of `training_spreads`; None: of these predictions
 ) -> pd.DataFrame:  # network, dataset, row, baseline, difference, its intervals, p, p_holm, decided
     "Rows against their baselines in MC-sensitivity, in points"
-    spreads = training_spreads(predictions, data) if spreads is None else spreads
     rows, lines = {}, []
     for p in predictions:
         rows.setdefault((p.network, p.dataset, p.row), {})[p.fold, p.seed] = p
@@ -283,46 +275,12 @@ def comparisons(
         other = baseline if isinstance(baseline, str) else baseline.get(row, "")
         base = rows.get((network, dataset, other), {})
         if row != other and group.keys() & base.keys():
-            test = _paired(group, base, data, draws, spreads.get((network, dataset)))
+            test = _paired(group, base, draws, spreads.get((network, dataset)))
             lines.append({"network": network, "dataset": dataset, "row": row, "baseline": other}
                          | test._asdict())
     columns = ["network", "dataset", "row", "baseline", "difference", "low", "high",
                "retrained_low", "retrained_high", "p", "retrained_p"]
-    return decide(pd.DataFrame(lines, columns=columns), level)
-
-# %% ../nbs/35_results.ipynb #a35321ab
-_IN_A_SERIES = re.compile(r"(.*?)(\d+(?:\.\d+)?)")
-
-
-def outstanding_rows(
-    predictions: Sequence[Prediction],
-    data: Mapping[str, StudyData],  # by `run.dataset`
-    limit: float = 3.0,  # standard deviations; chosen here
-) -> pd.DataFrame:  # network, dataset, table, row, mean, before, after, deviations, runs
-    "Rows of a series that lie beyond both neighbours; runs: the ids of their trainings"
-    series, lines = {}, []
-    for p in predictions:
-        if found := _IN_A_SERIES.fullmatch(p.row):
-            rows = series.setdefault((p.network, p.dataset, p.table, found[1]), {})
-            rows.setdefault(float(found[2]), []).append(p)
-    for (network, dataset, table, _), rows in series.items():
-        groups = [rows[place] for place in sorted(rows)]
-        means = [np.mean([_sensitivity(p, data) for p in group]) for group in groups]
-        for group, before, mean, after in zip(groups[1:], means, means[1:], means[2:]):
-            if min(before, after) <= mean <= max(before, after):
-                continue
-            runs = tuple(p.source.split("/")[0] for p in group)
-            others = [p for p in predictions if p.source.split("/")[0] not in runs]
-            spread = training_spreads(others, data).get((network, dataset))
-            if spread is None:
-                continue
-            deviation = spread.deviation / len(group) ** 0.5
-            far = abs(mean - (before + after) / 2) / deviation if deviation else np.inf
-            if far > limit:
-                found = (group[0].row, mean, before, after, far, runs)
-                lines.append((network, dataset, table, *found))
-    return pd.DataFrame(lines, columns=["network", "dataset", "table", "row", "mean", "before",
-                                        "after", "deviations", "runs"])
+    return decide(pd.DataFrame(lines, columns=columns))
 
 # %% ../nbs/35_results.ipynb #fd234cbd
 def equal_predictions(

@@ -76,25 +76,22 @@ def _in_groups(page, least):
 def group_scores(
     page: pages.Page,  # prepared
     least: int = pages.LEAST_LESIONS,  # as for `group_counts`
-    melanoma: str = "MEL",  # the class whose sensitivity is listed separately, if there is one
 ) -> pd.DataFrame:  # by, group, network, row, metric, value, low, high (percent), classes
     "MC-sensitivity and melanoma sensitivity of every row in every group, with intervals by lesion"
     lines = []
     for by, group, part in _in_groups(page, least):
         for (network, row), same in pages.by_row(part).items():
-            table, first = page.data[same[0].dataset].table, same[0]
-            number = table.classes.index(melanoma) if melanoma in table.classes else -1
+            first, said = same[0], np.stack([p.predicted for p in same])
             classes = len(set(first.targets))
             metrics = {"MC-sensitivity": mc_sensitivity} if classes > 1 else {}
-            if number in first.targets:
+            melanoma = first.classes.index("MEL") if "MEL" in first.classes else -1
+            if melanoma in first.targets:
                 metrics["melanoma sensitivity"] = (
-                    lambda matrix, number=number: class_recall(matrix)[..., number])
-            said = np.stack([p.predicted for p in same])
-            lesions = table.images["lesion_id"].to_numpy()[first.positions]
+                    lambda matrix, melanoma=melanoma: class_recall(matrix)[..., melanoma])
             for name, metric in metrics.items():
-                value = np.mean(metric(confusion(first.targets, said, len(table.classes))))
-                ends = bootstrap_lesions(first.targets, said, lesions, len(table.classes), metric,
-                                         page.profile.bootstrap_draws)
+                value = np.mean(metric(confusion(first.targets, said, len(first.classes))))
+                ends = bootstrap_lesions(first.targets, said, first.lesions, len(first.classes),
+                                         metric, page.profile.bootstrap_draws)
                 lines.append((by, group, network, row, name, value, *ends, classes))
     return pd.DataFrame(lines, columns=["by", "group", "network", "row", "metric", "value", "low",
                                         "high", "classes"])
@@ -110,8 +107,7 @@ def group_differences(
     for by, group, part in _in_groups(page, least):
         if len(set(part[0].targets)) > 1:
             spreads = results.training_spreads(pages.same_images(page, part), page.data)
-            table = results.comparisons(part, baselines, page.data, page.profile.bootstrap_draws,
-                                        spreads=spreads)
+            table = results.comparisons(part, baselines, spreads, page.profile.bootstrap_draws)
             found.append(table.assign(by=by, group=group))
     if not found:
         return pd.DataFrame(columns=["by", "group", "network", "row", "baseline", "decided"])
