@@ -6,8 +6,8 @@
 __all__ = ['app', 'data_app', 'Quiet', 'ProfileOption', 'DataRoot', 'Tables', 'FoldsOption', 'Networks', 'runs_app', 'data_synth',
            'data_download', 'data_check', 'data_prepare', 'init_command', 'plan_command', 'train_command',
            'study_command', 'runs_list', 'runs_show', 'runs_compare', 'runs_keep', 'runs_pack', 'runs_merge',
-           'runs_prune', 'check_command', 'predict_command', 'export_command', 'parse_values', 'tune_command',
-           'judge_command', 'protocol_command', 'bench_command']
+           'runs_prune', 'check_command', 'view_command', 'predict_command', 'export_command', 'parse_values',
+           'tune_command', 'judge_command', 'protocol_command', 'bench_command']
 
 # %% ../nbs/49_cli.ipynb #dc868aaf
 import json
@@ -626,6 +626,25 @@ def check_command(
                                   f"{counts}: {len(findings) or 'nothing'} to report"]))
         if findings:
             raise typer.Exit(1)
+
+# %% ../nbs/49_cli.ipynb #3f6d2c11
+@app.command("view")
+def view_command(
+    profile: ProfileOption = "demo",
+    table: Annotated[str, typer.Option(help="The table whose rows are shown.")] = "table_2",
+    fold: Annotated[int | None, typer.Option(help="The fold; else the profile's first.")] = None,
+    images: Annotated[bool, typer.Option(
+        "--images", help="Put images on the page that are not drawn here, for your own use.")
+    ] = False,
+    data_root: DataRoot = None,
+    quiet: Quiet = False,
+):
+    "Write a page with each crop's attention weight and answer on test images, any to be muted."
+    from patchlesion_nb.viewer import write_viewer
+
+    with _Friendly(quiet):
+        page = write_viewer(profile, table, fold, images, data_root)
+        typer.echo(f"Crop by crop: {page}")
 
 # %% ../nbs/49_cli.ipynb #7a3c51e1
 @app.command("predict")
