@@ -19,6 +19,7 @@ test: install
 
 study: install
 	$(BIN)/patchlesion study --profile demo --executor processes
+	$(BIN)/patchlesion view --profile demo
 
 pages: install
 	$(BIN)/patchlesion study --profile demo --executor processes --library

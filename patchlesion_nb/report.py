@@ -6,9 +6,9 @@
 __all__ = ['TEMPLATES', 'HEAVY', 'PAGE_PACKAGES', 'COLOURS', 'SECTIONS', 'KEPT_FIGURES', 'KEPT_SUMS', 'fill_template',
            'table_html', 'csv_text', 'write_table', 'Shown', 'display_table', 'figure_html', 'display_figure',
            'display_found', 'display_notice', 'page_heading', 'in_words_of', 'reword', 'page_html',
-           'declared_parameters', 'require_page_packages', 'own_kernel', 'experiment_notebook', 'NotebookFailed',
-           'run_notebook', 'render_study', 'pages_meanwhile', 'keep_pages', 'changed_since_kept', 'since_kept',
-           'check_pages', 'changed_pages', 'check_study', 'library_notebooks', 'render_library']
+           'declared_parameters', 'require_page_packages', 'own_kernel', 'experiment_notebook', 'write_index',
+           'NotebookFailed', 'run_notebook', 'render_study', 'pages_meanwhile', 'keep_pages', 'changed_since_kept',
+           'since_kept', 'check_pages', 'changed_pages', 'check_study', 'library_notebooks', 'render_library']
 
 # %% ../nbs/41_report.ipynb #7a19f641
 import ast
@@ -640,7 +640,7 @@ def _write_site(site):
                     if not site.profile and path.parent != site.folder)
     text = fill_template(
         "site.html.j2", profile=site.profile, description=site.description, others=others,
-        skin=site.skin,
+        skin=site.skin, viewer=(site.folder / "viewer.html").is_file(),
         sections=sections, provenance=provenance.to_numpy().tolist(), provenance_page=title,
         trainings=len(set(chain(*behind))), version=__version__, **site.frame,
         counts=[(state, states[state]) for state in ("complete", "incomplete", "failed", "absent")
@@ -662,6 +662,16 @@ def _profile_site(folder, profile):
     toy = " Toy size: the numbers mean nothing." * (min(chosen.image_size) < 64)
     return _Site(folder, chosen.name, {path.stem: path for path in paths},
                  chosen.description + toy, chosen.group, chosen.paper_subject)
+
+
+def write_index(
+    profile: str = "demo",  # name of a profile, or path of its TOML file
+) -> Path:  # the index page
+    "Write the index of a study as its pages are now"
+    from patchlesion_nb.profiles import load_profile
+    site = _profile_site(study_root() / "reports" / load_profile(profile).name, profile)
+    with site.lock():
+        return _write_site(site)
 
 # %% ../nbs/41_report.ipynb #41240d9d
 class NotebookFailed(RuntimeError):
