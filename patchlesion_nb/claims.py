@@ -783,11 +783,11 @@ def tally_sentences(
     counts = tally(verdicts).loc["Direction"]
     told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     main = verdicts.set_index("claim").loc[3]
-    size = " and ".join(dict.fromkeys([main["size_points"], main["size_percent"]]))
+    size = " and ".join(f"{main[name]} in {name[5:]}" for name in ("size_points", "size_percent"))
     return [f"Direction of {counts.sum()} claims: {told}.",
             f"That patch attention beats Multi-Crop (3) is {main['direction']}; that it does by up "
             f"to 7 % is {size}; that attention is the cause is {main['cause']}.",
-            *(f"{verdict.capitalize()}: {words}." for verdict in ("supported", "not supported")
+            *(f"{verdict.capitalize()} in direction: {words}." for verdict in ("supported", "not supported")
               if (words := named(verdict)))]
 
 # %% ../nbs/36_claims.ipynb #310d5381

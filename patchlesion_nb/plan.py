@@ -14,6 +14,7 @@ from collections import ChainMap, Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -520,7 +521,7 @@ class Plan:
     asked: dict[str, int]  # by kind: trainings if no row shared one with another
     trainings: pd.DataFrame  # columns as `plan` tells
     pixel_bytes: float  # size of the pixel stores; NaN if unknown
-    notes: tuple[str, ...] = ()  # sentences on weights to fetch, kept runs and other code
+    notes: tuple[str, ...] = ()  # on weights to fetch, kept runs, other code and versions
 
     def __str__(self):
         return format_plan(self)
@@ -580,8 +581,8 @@ def _unused(trainings, data, store):
     return Counter(one["code"] for one in others)
 
 # %% ../nbs/33_plan.ipynb #a3db125c
-def _notes(trainings, data, store):
-    "What a plan says of initial weights, kept runs and other code"
+def _notes(trainings, data, store, finished):
+    "What a plan says of initial weights, kept runs, other code and other versions"
     absent = {cells[0].run.network for cells, row in trainings if row["state"] != "there"
               and cells[0].run.weights != "none" and initial_weights(cells[0].run) is None}
     for network in sorted(absent):
@@ -597,6 +598,12 @@ def _notes(trainings, data, store):
         what = "evaluation" if code.startswith("evaluation") else "run"
         what += " with these settings is" if count == 1 else "s with these settings are"
         yield f"{count} {what} of other code ({code}): not used"
+    there = finished["run"].isin([row["run"] for _, row in trainings if row["state"] == "there"])
+    for package in ("torch", "timm"):
+        found = finished[there].get(f"environment.versions.{package}", pd.Series(dtype=object))
+        for theirs, count in found.value_counts().drop(version(package), errors="ignore").items():
+            runs = "1 run was" if count == 1 else f"{count} runs were"
+            yield f"{runs} trained with {package} {theirs}; here is {version(package)}"
 
 # %% ../nbs/33_plan.ipynb #a6fd131b
 def _pixel_bytes(profile, sizes):
@@ -629,7 +636,7 @@ def plan_study(
         for cell in runs})
     asked = {kind: alone[kind] for kind in _KINDS if kind in alone}
     return Plan(profile.name, experiments, asked, rows, _pixel_bytes(profile, sizes),
-                tuple(_notes(trainings, data, store)))
+                tuple(_notes(trainings, data, store, finished)))
 
 # %% ../nbs/33_plan.ipynb #59a3a22e
 def _in_units(value, units):
