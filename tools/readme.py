@@ -24,28 +24,30 @@ def provenance(profile):
     return pd.read_csv(file, dtype=str, keep_default_na=False, index_col="what")["value"]
 
 
-FOUND = {"table_2_attention": [0], "extension_controls": [0, 2], "claims": [0, 1]}
+FOUND = {"lowres": {"table_2_attention": [1, 2]}, "demo": {"extension_controls": [0, 2], "claims": [0]}}
 
 
 def found(profile):
     "What pages found, in their own words: some of their sentences, without intervals, which the pages give"
     lines = []
-    for page, chosen in FOUND.items():
+    for page, chosen in FOUND[profile].items():
         sentences = json.loads((kept(profile) / page / "found.json").read_text("utf-8"))["sentences"]
-        text = " ".join(sentences[place] for place in chosen).removeprefix(f"{load_profile(profile).network_labels[0]}: ")
-        text = re.sub(r" \([^()]* to [^()]*\)", "", text)
-        lines.append(f"- {text[0].upper()}{text[1:]}")
+        for place in chosen:
+            text = sentences[place].removeprefix(f"{load_profile(profile).network_labels[0]}: ")
+            text = re.sub(r" \([^()]* to [^()]*\)|, [^ ]+ \([^()]* to [^()]*\)", "", text)
+            lines.append(f"- {text[0].upper()}{text[1:]}")
     return lines
 
 
 def table_2(profile):
-    "Table II: ours with its interval over lesions"
+    "Table II: ours with its interval over lesions, of the rows that have a result"
     table = pd.read_csv(next(kept(profile).glob("table_2_*/summary.csv")))
-    table = table[(table["metric"] == "mc_sensitivity") & (table["row"] != "Majority class")]
-    lines = ["| row of Table II | MC-sensitivity, % (95 % interval) |", "|---|---|"]
+    table = table[(table["metric"] == "mc_sensitivity") & (table["row"] != "Majority class")].dropna(subset=["mean"])
+    lines = ["| row of Table II | MC-sensitivity, % (95 % interval) | published, Dense121 |", "|---|---|---|"]
     for row in table.itertuples():
         name = f"{row.row} (ours)" if row.ours else row.row
-        lines.append(f"| {name} | {row.mean:.1f} ({row.low:.1f}–{row.high:.1f}) |")
+        published = "" if pd.isna(row.published) else f"{row.published:.1f}"
+        lines.append(f"| {name} | {row.mean:.1f} ({row.low:.1f}–{row.high:.1f}) | {published} |")
     return lines
 
 
@@ -59,14 +61,16 @@ def status():
             result = f"[{runs} run{'s' * (runs > 1)}](reports/{name}/runs) so far"
         if list(kept(name).glob("table_2_*/summary.csv")):
             facts, pages = provenance(name), len(list(kept(name).glob("*/")))
-            result = f"[{pages} pages](reports/{name}/kept), {facts['page made'][:10]}, {facts['code'].split(', ')[-1]}"
+            made = f"[{pages} page{'s' * (pages > 1)}](reports/{name}/kept), {facts['page made'][:10]}, " \
+                   f"{facts['code'].split(', ')[-1]}"
+            result = f"{result}; {made}" if runs else made
         lines.append(f"| `{name}` | {profile.dataset}, {profile.image_size[1]}x{profile.image_size[0]} | {result} |")
     return lines
 
 
 def blocks():
     "The generated parts of README"
-    return {"found": found("demo"), "table": table_2("demo"), "status": status()}
+    return {"table": table_2("lowres"), "real": found("lowres"), "found": found("demo"), "status": status()}
 
 
 def main():
