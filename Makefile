@@ -1,12 +1,13 @@
 # make study   sets up .venv, runs the demo study, leaves reports/demo and reports/library
 # make test    sets up .venv, runs every check that CI runs
 # make mutate  breaks the library on purpose, and counts what the notebooks notice
+# make stress  damaged files by the thousand, full disks, kills at random moments; SEED=1 draws others
 # make bench   measures speed and memory, and leaves reports/benchmarks/paper/summary.html
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(CURDIR)/$(VENV)/bin
 
-.PHONY: install test study mutate bench
+.PHONY: install test study mutate stress bench
 install: $(VENV)/.installed
 $(VENV)/.installed: settings.ini setup.py pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -21,6 +22,9 @@ study: install
 
 mutate: install
 	$(BIN)/python tools/mutate.py
+
+stress: install
+	$(BIN)/python tools/test.py --stress $(or $(SEED),0)
 
 bench: install
 	$(BIN)/patchlesion bench --profile paper

@@ -100,9 +100,10 @@ def data_synth(
     quiet: Quiet = False,
 ):
     "Draw synthetic dermoscopy in HAM10000's file layout."
+    from patchlesion_nb.core import explained_disk_errors
     from patchlesion_nb.synthetic import write_ham10000
 
-    with _Friendly(quiet):
+    with _Friendly(quiet), explained_disk_errors(folder, ""):
         written = write_ham10000(folder, images, test_per_class, (height, width), seed)
         typer.echo(f"{images} images and {test_per_class} test images per class are in {written}")
 

@@ -20,7 +20,8 @@ import numpy as np
 import pandas as pd
 
 from . import pages, report, results, subgroups
-from .core import DataError, checksum, data_folder, did_you_mean, existing_path, some
+from .core import (
+    DataError, checksum, data_folder, did_you_mean, existing_path, replaced_whole, some)
 from .metadata import SUBGROUP_COLUMNS, ImageTable, impostor, path_id, read_ham10000
 from .parameters import TableParameters
 from .plan import StudyData
@@ -612,9 +613,9 @@ def _write_page(path, page, tables, baseline, known, files):
             facts[f"{name}: {one.name}"] = f"SHA-256 {checksum(one)[:16]}"
     for name, table in tables.items():
         report.write_table(table, name, page.asked.output)
-    path.parent.mkdir(parents=True, exist_ok=True)
     cells = _page_cells(page, tables, baseline, known, facts)
-    path.write_text(report.page_html(new_notebook(cells=cells)), "utf-8")
+    with replaced_whole(path) as beside:
+        beside.write_text(report.page_html(new_notebook(cells=cells)), "utf-8")
 
 # %% ../nbs/48_judge.ipynb #e2b60569
 def known_labels(

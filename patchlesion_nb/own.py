@@ -435,6 +435,7 @@ def write_profile(
         values |= dict(split=os.path.relpath(values["split"], values["folder"]), folds=[0])
     for key in ("folder", "table"):
         values[key] = values[key] and os.path.relpath(values[key], output.parent)
-    output.write_text(_profile_text(values | {"images": len(table)}), "utf-8")
+    with replaced_whole(output) as beside:
+        beside.write_text(_profile_text(values | {"images": len(table)}), "utf-8")
     load_profile(output)
     return output, told + notices(table, seen, group)

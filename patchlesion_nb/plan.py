@@ -329,7 +329,6 @@ def keep_images(
     frame = frame.assign(part=images.split.loc[frame["image_id"]].to_numpy())
     frame.attrs = {"name": table.name, "classes": list(table.classes),
                    "fingerprints": list(images.fingerprints)}
-    path.parent.mkdir(parents=True, exist_ok=True)
     with replaced_whole(path) as beside:
         frame.to_parquet(beside, index=False, compression="zstd")
     return path

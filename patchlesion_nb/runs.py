@@ -34,9 +34,9 @@ from filelock import FileLock, Timeout
 import pandas as pd
 
 from .config import EvaluationConfig, RunConfig, config_hash, resolve_run
-from patchlesion_nb.core import (
-    DataError, checksum, existing_path, flush_to_disk, replaced_whole, some, study_root,
-    zip_members)
+from .core import (
+    DataError, checksum, disk_cure, existing_path, explained_disk_errors, flush_to_disk,
+    replaced_whole, some, study_root, zip_members)
 
 # %% ../nbs/30_runs.ipynb #243782e3
 def code_record() -> dict:  # kind -> version (int), digest (hex), neutral (list of hex)
@@ -312,19 +312,17 @@ def _alone(partial, announce):
 
 # %% ../nbs/30_runs.ipynb #26f8470d
 @contextmanager
-def _full_disk_explained(partial, root):
-    "Turn whatever a full disk raises into one sentence that says what to do"
+def _full_disk_explained(partial):
+    "Turn what a disk raises that is full or read-only into one sentence that says what to do"
     try:
         yield
+    except DataError:
+        raise
     except Exception as error:
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if not full and "No space left on device" not in str(error):
+        if not (cure := disk_cure(error)):
             raise
-        free = shutil.disk_usage(root).free / 1e6
-        advice = (
-            f"no space left while making {partial.name} ({free:.0f} MB free). What there is stays "
-            f"in {partial}: free some space and start again, it goes on from there")
-        raise OSError(errno.ENOSPC, advice) from error
+        raise DataError(f"{partial.name} could not be made ({error}). What there is stays in "
+                        f"{partial}: {cure} and start again, it goes on from there.") from error
 
 # %% ../nbs/30_runs.ipynb #e4672982
 def _seal(partial, target):
@@ -358,8 +356,7 @@ def produce(
     partial = self.partial_folder(target)
     if (target / MANIFEST).is_file():
         return target
-    self.root.mkdir(parents=True, exist_ok=True)
-    with _full_disk_explained(partial, self.root), _alone(partial, announce):
+    with _full_disk_explained(partial), _alone(partial, announce):
         if (target / MANIFEST).is_file():
             return target
         if target.exists():
@@ -564,11 +561,12 @@ def keep(
         return False
     partial = target.with_name(f".{run}")
     shutil.rmtree(partial, ignore_errors=True)
-    if before:
-        shutil.copytree(before, partial, ignore=shutil.ignore_patterns(MANIFEST))
-    _copy_kept(self, run, partial, tables)
-    shutil.rmtree(target, ignore_errors=True)
-    _seal(partial, target)
+    with explained_disk_errors(target):
+        if before:
+            shutil.copytree(before, partial, ignore=shutil.ignore_patterns(MANIFEST))
+        _copy_kept(self, run, partial, tables)
+        shutil.rmtree(target, ignore_errors=True)
+        _seal(partial, target)
     return True
 
 # %% ../nbs/30_runs.ipynb #1c9faeab
@@ -629,7 +627,6 @@ def pack(
         if told := _problems(self, data / place):
             raise DataError(f"{data / place}: {', '.join(told)}: patchlesion check --repair says "
                             "how it is made again. Nothing was packed.")
-    file.parent.mkdir(parents=True, exist_ok=True)
     with replaced_whole(file) as beside, ZipFile(beside, "w", strict_timestamps=False) as packed:
         for path in chain.from_iterable(_files(data / place) for place in places):
             packed.write(path, path.relative_to(data))
