@@ -428,13 +428,15 @@ def _row_names(profile, tables, row):
 def _run_line(folder, names):
     "What the list says of one training, and its place in the study; no place: of no row"
     import pandas as pd
+    from patchlesion_nb.core import explained_damage
 
-    config, environment = (json.loads((folder / f"{name}.json").read_text("utf-8"))
-                           for name in ("config", "environment"))
-    scores = pd.read_csv(folder / "history.csv").get("validation_mc_sensitivity", pd.Series())
-    key = json.dumps(config, sort_keys=True)
-    place = list(names).index(key) if key in names else None
-    table, row, network = names.get(key, ("-", "-", config["network"]))
+    with explained_damage(folder, "patchlesion check names what was altered, and what mends it"):
+        config, environment = (json.loads((folder / f"{name}.json").read_text("utf-8"))
+                               for name in ("config", "environment"))
+        scores = pd.read_csv(folder / "history.csv").get("validation_mc_sensitivity", pd.Series())
+        key = json.dumps(config, sort_keys=True)
+        place = list(names).index(key) if key in names else None
+        table, row, network = names.get(key, ("-", "-", config["network"]))
     return {"table": table, "row": row, "network": network, "fold": config["fold"],
             "score": next(iter(scores.dropna()[::-1]), None),
             "seconds": environment.get("seconds"), "run": folder.name, "place": place}

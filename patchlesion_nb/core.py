@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['LARGEST', 'HIGHEST_RATIO', 'MOST_MEMBERS', 'DataError', 'refuse', 'gathered', 'disk_cure', 'explained_disk_errors',
-           'some', 'did_you_mean', 'zip_members', 'study_root', 'data_folder', 'existing_path', 'flush_to_disk',
-           'replaced_whole', 'checksum', 'Stopped', 'stopped_by_signals', 'end_with_parent', 'available_cores']
+           'explained_damage', 'some', 'did_you_mean', 'zip_members', 'study_root', 'data_folder', 'existing_path',
+           'flush_to_disk', 'replaced_whole', 'checksum', 'Stopped', 'stopped_by_signals', 'end_with_parent',
+           'available_cores']
 
 # %% ../nbs/00_core.ipynb #fba5a5a4
 import difflib
@@ -91,6 +92,21 @@ def explained_disk_errors(
             raise
         raise DataError(f"{place} could not be written ({error}) and nothing was kept: {cure}, or "
                         f"choose another place{elsewhere}, and start again.") from error
+
+
+@contextmanager
+def explained_damage(
+    path: str | Path,  # a file that is read inside
+    cure: str,  # what to do if it is damaged
+) -> Iterator[None]:
+    "Inside, whatever reading a damaged file raises becomes a `DataError` that names the file"
+    try:
+        yield
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:  # readers raise many kinds
+        told = (str(error).splitlines() or [""])[0][:200] or repr(error)
+        raise DataError(f"{path} is damaged or of another kind ({told}): {cure}.", path) from error
 
 # %% ../nbs/00_core.ipynb #6177179d
 def some(items, shown=3):

@@ -21,7 +21,8 @@ import pandas as pd
 
 from . import pages, report, results, subgroups
 from .core import (
-    DataError, checksum, data_folder, did_you_mean, existing_path, replaced_whole, some)
+    DataError, checksum, data_folder, did_you_mean, existing_path, explained_damage,
+    replaced_whole, some)
 from .metadata import SUBGROUP_COLUMNS, ImageTable, impostor, path_id, read_ham10000
 from .parameters import TableParameters
 from .plan import StudyData
@@ -52,13 +53,17 @@ class _Header(NamedTuple):
         return f"{self.path}, {unit}{'s' * (len(lines) > 1)} {' and '.join(map(str, lines))}"
 
 # %% ../nbs/48_judge.ipynb #4db7441e
+_AGAIN = "write it again, as CSV or parquet"
+
+
 def _read_header(path):
     "The columns of a CSV or parquet file; one without a name, or two of one name, are refused"
     import pyarrow.parquet
 
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
-            header = _Header(path, tuple(pyarrow.parquet.read_schema(path).names))
+            with explained_damage(path, _AGAIN):
+                header = _Header(path, tuple(pyarrow.parquet.read_schema(path).names))
         else:
             with open(path, "rb") as opened:
                 if words := impostor(opened.read(512)):
@@ -112,10 +117,11 @@ def _parts(header, used, texts, size=_PART) -> Iterator[pd.DataFrame]:
 
     if not header.separator:
         first = 1
-        for batch in pyarrow.parquet.ParquetFile(header.path).iter_batches(size, columns=used):
-            part = batch.to_pandas()
-            yield part.set_index(pd.RangeIndex(first, first + len(part)))
-            first += len(part)
+        with explained_damage(header.path, _AGAIN):
+            for batch in pyarrow.parquet.ParquetFile(header.path).iter_batches(size, columns=used):
+                part = batch.to_pandas()
+                yield part.set_index(pd.RangeIndex(first, first + len(part)))
+                first += len(part)
         return
     options = dict(names=list(header.names), header=None, skiprows=header.lines, usecols=used,
                    dtype=dict.fromkeys(texts, str), keep_default_na=False, index_col=False,

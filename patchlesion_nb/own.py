@@ -25,7 +25,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from .core import DataError, did_you_mean, existing_path, replaced_whole, some
+from .core import (
+    DataError, did_you_mean, existing_path, explained_damage, replaced_whole, some)
 from patchlesion_nb.metadata import (
     DIAGNOSIS_TYPES, ImageTable, class_counts, find_images, layout_reader, path_id, read_csv,
     read_rows)
@@ -155,16 +156,14 @@ def look_at_images(
     seen, opened = [], {}
     try:
         for row in table.images.itertuples():
-            if row.archive and row.archive not in opened:
-                opened[row.archive] = zipfile.ZipFile(row.archive)
-            data = (opened[row.archive].read(row.path) if row.archive
-                    else Path(row.path).read_bytes())
-            try:
+            with explained_damage(f"image '{row.image_id}' ({row.path})",
+                                  "replace the file, or delete its row"):
+                if row.archive and row.archive not in opened:
+                    opened[row.archive] = zipfile.ZipFile(row.archive)
+                data = (opened[row.archive].read(row.path) if row.archive
+                        else Path(row.path).read_bytes())
                 with Image.open(io.BytesIO(data)) as image:
                     width, height, mode = *image.size, image.mode
-            except (OSError, Image.DecompressionBombError) as error:
-                raise DataError(f"{row.path}: image '{row.image_id}' cannot be read ({error}): "
-                                "replace the file, or delete its row.") from error
             digest = hashlib.sha256(data).hexdigest()
             seen.append((row.image_id, height, width, mode, digest))
     finally:

@@ -35,8 +35,8 @@ import pandas as pd
 
 from .config import EvaluationConfig, RunConfig, config_hash, resolve_run
 from .core import (
-    DataError, checksum, disk_cure, existing_path, explained_disk_errors, flush_to_disk,
-    replaced_whole, some, study_root, zip_members)
+    DataError, checksum, disk_cure, existing_path, explained_damage, explained_disk_errors,
+    flush_to_disk, replaced_whole, some, study_root, zip_members)
 
 # %% ../nbs/30_runs.ipynb #243782e3
 def code_record() -> dict:  # kind -> version (int), digest (hex), neutral (list of hex)
@@ -373,11 +373,9 @@ def verify(
     folder: str | Path,  # a run's or an evaluation's folder
 ) -> list[str]:  # problems, such as "altered: history.csv"; empty if all is as it was made
     "Compare a folder with its manifest"
-    manifest = Path(folder) / MANIFEST
-    if not manifest.is_file():
+    if not Path(folder, MANIFEST).is_file():
         return [f"missing: {MANIFEST}"]
-    recorded = _read_json(manifest)["files"]
-    found = _describe(folder)
+    recorded, found = _recorded(Path(folder)), _describe(folder)
     common = sorted(recorded.keys() & found.keys())
     altered = [f"altered: {name}" for name in common if recorded[name] != found[name]]
     missing = [f"missing: {name}" for name in sorted(recorded.keys() - found.keys())]
@@ -385,17 +383,30 @@ def verify(
     return altered + missing + added
 
 # %% ../nbs/30_runs.ipynb #a57c7216
-def _read_json(path):
+def _read_json(path, *keys):
+    "What a JSON file says: an object that has these keys"
     try:
-        return json.loads(Path(path).read_text("utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not readable JSON ({error}): restore it, or remove the run")
+        told = json.loads(Path(path).read_text("utf-8"))
+        if missing := set(keys) - told.keys():
+            raise ValueError(f"it has no {min(missing)}")
+        return told
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise DataError(f"{path} is not readable JSON ({error}): restore it, or remove the run"
+                        ) from error
+
+
+def _recorded(folder):
+    "Size and checksum of each file, as the manifest of a folder has them"
+    told = _read_json(folder / MANIFEST, "files")["files"]
+    if not isinstance(told, dict):
+        raise DataError(f"{folder / MANIFEST} lists no files: restore it, or remove the run")
+    return told
 
 # %% ../nbs/30_runs.ipynb #ef6d896d
 def _misnamed(folder):
     "What a run or an evaluation is by its own account, where its folder says otherwise"
     identity = _read_json(folder / IDENTITY)
-    named = identity["evaluation" if "evaluation" in identity else "run"]
+    named = identity.get("evaluation", identity.get("run"))
     return [f"it is {named}, under another name"] * (named != folder.name)
 
 
@@ -461,7 +472,7 @@ def identities(
 ) -> list[dict]:  # of those that note it
     "What whole runs, or the evaluations of one run, are of"
     parent = self.evaluations / run if run else self.runs
-    return [_read_json(path) for path in sorted(parent.glob(f"*/{IDENTITY}"))]
+    return [_read_json(path, "settings", "code") for path in sorted(parent.glob(f"*/{IDENTITY}"))]
 
 # %% ../nbs/30_runs.ipynb #a9e04142
 @patch
@@ -490,8 +501,9 @@ def compare_runs(
     for folder in (self.run_folder(self.find_run(run)) for run in (first, second)):
         rows.append(pd.json_normalize(_run_row(folder)).iloc[0].to_dict())
         if (history := folder / "history.csv").is_file():
-            last = pd.read_csv(history).ffill().iloc[-1]
-            rows[-1] |= {f"history.{name}": round(float(value), 4) for name, value in last.items()}
+            with explained_damage(history, "restore it, or remove the run"):
+                last = pd.read_csv(history).ffill().iloc[-1].astype(float).round(4)
+            rows[-1] |= {f"history.{name}": value for name, value in last.items()}
     names = [name for name in dict.fromkeys([*rows[0], *rows[1]])
              if str(rows[0].get(name)) != str(rows[1].get(name))]
     lines = [(name, rows[0].get(name, ""), rows[1].get(name, "")) for name in names]
@@ -574,10 +586,11 @@ def _unlike(store, folder, images):
     "In what a kept run is not what is asked for here, in words; empty if in nothing"
     if problems := _problems(store, folder):
         return f"{', '.join(problems)}; restore the folder, or keep the run again"
-    config, identity = (_read_json(folder / name) for name in ("config.json", IDENTITY))
+    config = _read_json(folder / "config.json", "dataset")
+    identity = _read_json(folder / IDENTITY, "code", "data", "pixels", "split")
     if identity["code"] != CODE["training"]["code"]:
         return f"of other code ({identity['code']}; here is {CODE['training']['code']})"
-    here = images.get(config["dataset"])
+    here = images.get(str(config["dataset"]))
     named = [name for name in ("data", "pixels", "split") if here and here[name] != identity[name]]
     return f"of other images ({', '.join(named)} of {config['dataset']} differ)" if named else ""
 
@@ -597,9 +610,9 @@ def kept_weights(self: RunStore) -> dict:  # (network, weights) of a configurati
     "What the initial weights of the kept runs held"
     folders = sorted((self.kept / "runs").glob("[!.]*/")) if self.kept else []
     whole = [folder for folder in folders if not _unlike(self, folder, {})]
-    pairs = [(_read_json(folder / "config.json"), _read_json(folder / IDENTITY))
-             for folder in whole]
-    return {(config["network"], config["weights"]): identity["weights"]
+    pairs = [(_read_json(folder / "config.json", "network", "weights"),
+              _read_json(folder / IDENTITY, "weights")) for folder in whole]
+    return {(str(config["network"]), str(config["weights"])): identity["weights"]
             for config, identity in pairs}
 
 # %% ../nbs/30_runs.ipynb #d3659ff9
@@ -684,7 +697,7 @@ _HOW = ("environment.json", IDENTITY)  # when and where, and with which comments
 
 def _unlike_here(folder, theirs):
     "Files in which a folder here holds other results than a packed one of the same name"
-    here = _read_json(folder / MANIFEST)["files"] if (folder / MANIFEST).is_file() else theirs
+    here = _recorded(folder) if (folder / MANIFEST).is_file() else theirs
     return sorted(name for name in {*here, *theirs} - {*_HOW} if here.get(name) != theirs.get(name))
 
 

@@ -30,7 +30,7 @@ from filelock import FileLock, Timeout
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
-from .core import DataError, some, explained_disk_errors
+from .core import DataError, explained_damage, explained_disk_errors, some
 from .metadata import ImageTable, impostor
 
 # %% ../nbs/04_store.ipynb #2d90aa24
@@ -327,6 +327,7 @@ def _beside(folder, *names):
 STORE_FORMAT = 1
 _PIXELS, _HEADER = "pixels.npy", "store.json"
 _AGAIN = "delete the folder and build the store again, the images are all that is needed."
+_FIELDS = ("size", "resize", "fit", "colour", "image_ids", "source", "pixels_sha256")
 
 
 def read_store_header(
@@ -345,6 +346,8 @@ def read_store_header(
     if found != STORE_FORMAT:
         raise DataError(f"{path} has format {found}; this version reads format {STORE_FORMAT}: "
                         f"{_AGAIN}")
+    if missing := [name for name in _FIELDS if name not in header]:
+        raise DataError(f"{path} is damaged (it has no {missing[0]}): {_AGAIN}")
     return header
 
 # %% ../nbs/04_store.ipynb #07552fd8
@@ -381,7 +384,9 @@ def _decoder():
 # %% ../nbs/04_store.ipynb #35b7ffe6
 def _open(folder, header, verify=False):
     "The store in a folder whose header was read"
-    path, image_ids, size = folder/_PIXELS, header["image_ids"], tuple(header["size"])
+    with explained_damage(folder/_HEADER, _AGAIN):
+        image_ids, size = list(header["image_ids"]), tuple(map(int, header["size"]))
+    path = folder/_PIXELS
     try:
         pixels = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -435,8 +440,9 @@ def _current(folder, wish, **source):
     "The store in a folder if it is of that kind and that source, else None"
     try:
         header = read_store_header(folder)
-        same_source = all(header["source"].get(key) == value for key, value in source.items())
-        return _open(folder, header) if same_source and wish.meets(header) else None
+        with explained_damage(folder, _AGAIN):
+            same_source = all(header["source"].get(key) == value for key, value in source.items())
+            return _open(folder, header) if same_source and wish.meets(header) else None
     except DataError:
         return None
 
