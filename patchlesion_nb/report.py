@@ -47,7 +47,7 @@ from tqdm import tqdm
 
 from . import __version__
 from .core import (
-    DataError, available_cores, checksum, replaced_whole, some, study_root)
+    DataError, available_cores, checksum, explained_disk_errors, replaced_whole, some, study_root)
 from .parameters import assigned_names, refuse_unknown_parameters
 
 # %% ../nbs/41_report.ipynb #63b45e70
@@ -126,8 +126,8 @@ def write_table(
         return ()
     output = Path(output)
     text = csv_text(table)
-    output.mkdir(parents=True, exist_ok=True)
-    (output / f"{name}.csv").write_text(text, "utf-8")
+    with replaced_whole(output / f"{name}.csv") as beside:
+        beside.write_text(text, "utf-8")
     return (Path(output.name, f"{name}.csv"),)
 
 # %% ../nbs/41_report.ipynb #c9400577
@@ -691,8 +691,10 @@ def _make_page(site, notebook, name, parameters, progress, work=None, **more):
     "Run a notebook in a hidden folder, render it and put it in its place; its record."
     import nbformat
     started = time.monotonic()
-    site.folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=site.folder, prefix=".making-") as making:
+    with explained_disk_errors(site.folder):
+        site.folder.mkdir(parents=True, exist_ok=True)
+    with (explained_disk_errors(site.folder),
+          TemporaryDirectory(dir=site.folder, prefix=".making-") as making):
         folder = Path(making, name)
         folder.mkdir()
         given = {key: str(value) if isinstance(value, Path) else value
