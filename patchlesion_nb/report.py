@@ -199,8 +199,8 @@ def figure_html(
     width = round(96 * figure.get_size_inches()[0])
     if name and output is not None:
         file = Path(output, f"{name}.svg")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(data)
+        with replaced_whole(file) as beside:
+            beside.write_bytes(data)
         downloads = [Path(file.parent.name, file.name)]
     if len(data) > HEAVY:
         kind, data = "image/png", _drawn(figure, "png", alt)
@@ -224,10 +224,10 @@ def display_found(
     drawn = figure_html(figure, output=output, **options) if figure is not None else ""
     _show(fill_template("found.html.j2", sentences=sentences, figure=Markup(drawn)))
     if output is not None:
-        Path(output).mkdir(parents=True, exist_ok=True)
         told = {"sentences": sentences, "figure": f"{options['name']}.svg" if drawn else "",
                 "alt": options["alt"] if drawn else ""}
-        Path(output, "found.json").write_text(json.dumps(told, indent=1) + "\n", "utf-8")
+        with replaced_whole(Path(output, "found.json")) as beside:
+            beside.write_text(json.dumps(told, indent=1) + "\n", "utf-8")
 
 # %% ../nbs/41_report.ipynb #db093e7d
 def display_notice(
