@@ -365,13 +365,16 @@ def _as_text(config):
 def _run_line(folder, cells):
     "What the list says of one training, and the first of its cells, if any, as a number"
     import pandas as pd
+    from patchlesion_nb.core import explained_damage
 
-    config, environment = (json.loads((folder / f"{name}.json").read_text("utf-8"))
-                           for name in ("config", "environment"))
-    scores = pd.read_csv(folder / "history.csv").get("validation_mc_sensitivity", pd.Series())
-    place, cell = cells.get(_as_text(config), (None, None))
+    with explained_damage(folder, "patchlesion check names what was altered, and what mends it"):
+        config, environment = (json.loads((folder / f"{name}.json").read_text("utf-8"))
+                               for name in ("config", "environment"))
+        scores = pd.read_csv(folder / "history.csv").get("validation_mc_sensitivity", pd.Series())
+        place, cell = cells.get(_as_text(config), (None, None))
+        network, fold = cell.network if cell else config["network"], config["fold"]
     return {"table": cell.table if cell else "-", "row": cell.row if cell else "-",
-            "network": cell.network if cell else config["network"], "fold": config["fold"],
+            "network": network, "fold": fold,
             "score": next(iter(scores.dropna()[::-1]), None),
             "seconds": environment.get("seconds"), "run": folder.name, "place": place}
 

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['LARGEST', 'HIGHEST_RATIO', 'MOST_MEMBERS', 'DataError', 'refuse', 'gathered', 'explained_disk_errors', 'locked',
-           'some', 'did_you_mean', 'zip_members', 'study_root', 'data_folder', 'existing_path', 'flush_to_disk',
-           'replaced_whole', 'checksum', 'Stopped', 'stopped_by_signals', 'end_with_parent', 'available_cores']
+           'explained_damage', 'some', 'did_you_mean', 'zip_members', 'study_root', 'data_folder', 'existing_path',
+           'flush_to_disk', 'replaced_whole', 'checksum', 'Stopped', 'stopped_by_signals', 'end_with_parent',
+           'available_cores']
 
 # %% ../nbs/00_core.ipynb #fba5a5a4
 import difflib
@@ -13,12 +14,13 @@ import errno
 import hashlib
 import multiprocessing
 import os
+import re
 import signal
 import stat
 import threading
 import zipfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path, PureWindowsPath
 
@@ -73,14 +75,15 @@ def explained_disk_errors(
     try:
         yield
     except Exception as error:
-        number = getattr(error, "errno", None)
+        told = re.search(r"\(os error (\d+)\)", str(error))  # as libraries in Rust have it
+        number = getattr(error, "errno", None) or (int(told[1]) if told else 0)
         full = number in _FULL or "No space left on device" in str(error)
         writable = number not in (errno.EROFS, errno.EACCES, errno.EPERM)
         if isinstance(error, DataError) or writable and not full:
             raise
         cure = "free some space there" if full else "make it writable"
         raise DataError(f"{folder} could not be written ({error}) and {kept}: {cure}, or choose "
-                        "another place with PATCHLESION_ROOT, and start again.") from error
+                        "another place (PATCHLESION_ROOT), and start again.") from error
 
 
 @contextmanager
@@ -102,6 +105,21 @@ def locked(
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def explained_damage(
+    path: str | Path,  # a file that is read inside
+    cure: str,  # what to do if it is damaged
+) -> Iterator[None]:
+    "Inside, whatever reading a damaged file raises becomes a `DataError` that names the file"
+    try:
+        yield
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:  # readers raise many kinds
+        told = (str(error).splitlines() or [""])[0][:200] or repr(error)
+        raise DataError(f"{path} is damaged or of another kind ({told}): {cure}.", path) from error
 
 # %% ../nbs/00_core.ipynb #6177179d
 def some(items, shown=3):
@@ -194,17 +212,20 @@ def flush_to_disk(
 
 @contextmanager
 def replaced_whole(
-    path: Path,  # the file to write or replace; its folder must be there
+    path: Path,  # the file to write or replace; its folder is made if missing
 ) -> Iterator[Path]:  # the path to write to, beside it
     "Inside, write to the path that is given; afterwards the file is there whole, or as it was"
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield beside
-        flush_to_disk(beside)
-        os.replace(beside, path)
-        flush_to_disk(path.parent)
-    finally:
-        beside.unlink(missing_ok=True)
+    with explained_disk_errors(path, "is as it was"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield beside
+            flush_to_disk(beside)
+            os.replace(beside, path)
+            flush_to_disk(path.parent)
+        finally:
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
 
 # %% ../nbs/00_core.ipynb #320a4bac
 def checksum(

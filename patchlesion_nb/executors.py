@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 from .config import EvaluationConfig, RunConfig, resolve_run
 from .core import (
-    DataError, available_cores, did_you_mean, end_with_parent, study_root)
+    DataError, available_cores, did_you_mean, end_with_parent, replaced_whole, study_root)
 from .plan import (
     StudyData, StudyRun, distinct_trainings, epoch_images, finished_runs, images_behind,
     missing_runs, told_time, training_speed)
@@ -107,8 +107,8 @@ def _log_path(cells, images, runs):
 def _write_log(cells, images, runs, text):
     "Keep what is known of a failure"
     log = _log_path(cells, images, runs)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text(text, "utf-8")
+    with replaced_whole(log) as beside:
+        beside.write_text(text, "utf-8")
     return log
 
 # %% ../nbs/34_executors.ipynb #9124a240
@@ -409,7 +409,6 @@ def tune(
     "Train a row with each combination of values and tabulate the validation scores"
     rows = []
     output = output or study_root() / "reports" / "validation.csv"
-    output.parent.mkdir(parents=True, exist_ok=True)
     for combination in product(*values.values()):
         settings = dict(zip(values, combination, strict=True))
         config = resolve_run(RunConfig(**(run.run.model_dump() | settings)))
@@ -418,5 +417,6 @@ def tune(
         kept = [pd.read_csv(output, dtype=str)] if output.exists() else []
         table = pd.concat([*kept, pd.DataFrame(rows[-1:]).astype(str)])
         merged = table.groupby("run", sort=False, as_index=False).last()
-        merged[list(table)].to_csv(output, index=False)
+        with replaced_whole(output) as beside:
+            merged[list(table)].to_csv(beside, index=False)
     return pd.DataFrame(rows)

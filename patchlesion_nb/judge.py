@@ -19,7 +19,9 @@ import numpy as np
 import pandas as pd
 
 from . import pages, report, results, subgroups
-from .core import DataError, checksum, data_folder, did_you_mean, existing_path, some
+from .core import (
+    DataError, checksum, data_folder, did_you_mean, existing_path, explained_damage,
+    replaced_whole, some)
 from .metadata import SUBGROUP_COLUMNS, ImageTable, impostor, path_id, read_ham10000
 from .parameters import TableParameters
 from .plan import StudyData
@@ -50,11 +52,10 @@ def _named_columns(path, line, names):
 # %% ../nbs/48_judge.ipynb #4db7441e
 def _read_rows(path):
     "The rows of a CSV or parquet file; the index says in which line or row each of them stands"
-    import pyarrow
-
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
-            rows = pd.read_parquet(path)
+            with explained_damage(path, "write it again, as CSV or parquet"):
+                rows = pd.read_parquet(path)
             return rows.set_axis(range(1, len(rows) + 1)).rename_axis("row")
         with open(path, "rb") as opened:
             if words := impostor(opened.read(512)):
@@ -64,7 +65,7 @@ def _read_rows(path):
             opened.seek(0)
             reader = csv.reader(opened, delimiter=max(",\t;", key=first.count))
             lines = {reader.line_num: line for line in reader if any(line)}
-    except (OSError, UnicodeDecodeError, csv.Error, pyarrow.ArrowInvalid) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as CSV in UTF-8 or as parquet ({error})") from error
     header = min(lines, default=1)
     names = _named_columns(path, header, [name.strip() for name in lines.pop(header, [""])])
@@ -543,9 +544,9 @@ def _write_page(path, page, tables, baseline, known, files):
             facts[f"{name}: {one.name}"] = f"SHA-256 {checksum(one)[:16]}"
     for name, table in tables.items():
         report.write_table(table, name, page.asked.output)
-    path.parent.mkdir(parents=True, exist_ok=True)
     cells = _page_cells(page, tables, baseline, known, facts)
-    path.write_text(report.page_html(new_notebook(cells=cells)), "utf-8")
+    with replaced_whole(path) as beside:
+        beside.write_text(report.page_html(new_notebook(cells=cells)), "utf-8")
 
 # %% ../nbs/48_judge.ipynb #e2b60569
 def known_labels(

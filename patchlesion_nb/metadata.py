@@ -112,7 +112,8 @@ def _list_folder(folder, parts=1):
 def _refuse_two_images(found):
     twins = found[found.duplicated("image_id", keep=False)].copy()
     plain = twins.archive == ""
-    twins.loc[plain, "crc"] = [zlib.crc32(Path(path).read_bytes()) for path in twins.path[plain]]
+    for line, path in twins.path[plain].items():
+        twins.loc[line, "crc"] = zlib.crc32(Path(path).read_bytes())
     contents = twins.groupby("image_id")["crc"].nunique()
     for name in contents.index[contents > 1]:
         rows = twins[twins.image_id == name].itertuples()
@@ -229,6 +230,9 @@ def read_rows(path, columns):
         raise DataError(f"{path} cannot be read as a table with a header line ({error}): "
                         "download it again, or save it as CSV in UTF-8.") from error
     rows = rows.rename(columns=str.strip).fillna("")
+    if rows.columns.has_duplicates:
+        raise DataError(f"{path}: two columns are called "
+                        f"'{rows.columns[rows.columns.duplicated()][0]}': rename one.")
     texts = sum((column for _, column in rows.items()), pd.Series("", rows.index, str))
     rows.index += head + 2 + texts.str.count("\n").cumsum().shift(fill_value=0).astype(int)
     rows = rows[(texts.str.strip() != "").to_numpy()]
@@ -241,6 +245,12 @@ def read_rows(path, columns):
     if rows.empty:
         raise DataError(f"{path} has a header but no rows: download it again.")
     return rows
+
+
+def _renamed(rows, names):
+    "Columns under other names, each once; a column that had such a name before is left out"
+    rows = rows.drop(columns={*names.values()} - {*names}, errors="ignore").rename(columns=names)
+    return rows.loc[:, ~rows.columns.duplicated()]
 
 # %% ../nbs/01_metadata.ipynb #b75cdf73
 def _without(path, lines):
@@ -406,7 +416,7 @@ def read_ham10000(
     "HAM10000 as its public download comes."
     path = _require_file(folder, _HAM_FILE, _HAM_ADVICE)
     rows = read_rows(path, ["image_id", "lesion_id", "dx", "dx_type"])
-    rows = rows.rename(columns={"dx": "class_name", "dx_type": "diagnosis_type"})
+    rows = _renamed(rows, {"dx": "class_name", "dx_type": "diagnosis_type"})
     rows["class_name"] = rows.class_name.str.upper()
     rows = _with_subgroups(rows, path)
     places = [] if labels_only else _named_places(existing_path(folder), "HAM10000_images_part_")
@@ -443,7 +453,7 @@ def _refuse_different_ids(labels, lesions, labels_path, lesions_path):
 
 def _read_isic_file(folder, name, columns):
     path = _require_file(folder, name, _ISIC_ADVICE)
-    rows = read_rows(path, ["image", *columns]).rename(columns={"image": "image_id"})
+    rows = _renamed(read_rows(path, ["image", *columns]), {"image": "image_id"})
     rows["image_id"] = rows.image_id.map(path_id)
     return path, _refuse_duplicates(rows, path)
 
@@ -481,7 +491,7 @@ ISIC_2019_CLASSES = ("MEL", "NV", "BCC", "AK", "BKL", "DF", "VASC", "SCC")
 def _with_isic_subgroups(rows, path):
     named = {"age_approx": "age"} | {name: "localization" for name in rows
                                      if name.startswith("anatom_site_general")}
-    return _with_subgroups(rows.rename(columns=named), path)
+    return _with_subgroups(_renamed(rows, named), path)
 
 
 def read_isic2019(
@@ -510,8 +520,8 @@ def read_isic2020(
     found = (_first_file(existing_path(folder), name) for name in _ISIC_2020)
     path = next(filter(None, found), None) or _require_file(folder, _ISIC_2020[1], _ISIC_ADVICE)
     rows = read_rows(path, ["image_name", "patient_id", "benign_malignant"])
-    rows = rows.drop(columns="lesion_id", errors="ignore").rename(columns={
-        "image_name": "image_id", "patient_id": "lesion_id", "benign_malignant": "class_name"})
+    rows = _renamed(rows, {"image_name": "image_id", "patient_id": "lesion_id",
+                           "benign_malignant": "class_name"})
     rows = _with_isic_subgroups(rows.assign(diagnosis_type=""), path)
     jpegs = path.parent/"jpeg"
     below = jpegs if jpegs.is_dir() else path.parent
@@ -591,7 +601,7 @@ def read_derm7pt(
         words = [f"{diagnosis or 'no diagnosis'} {count}" for diagnosis, count in dropped.items()]
         print(f"derm7pt: {dropped.sum()} of {len(rows) + dropped.sum()} cases are left out, their "
               f"diagnosis belongs to none of the study's classes: {some(words, 9)}")
-    rows = _with_subgroups(rows.rename(columns={"location": "localization"}), path)
+    rows = _with_subgroups(_renamed(rows, {"location": "localization"}), path)
     return _join_images(rows, found, SPC_CLASSES, "derm7pt")
 
 # %% ../nbs/01_metadata.ipynb #d1a30018
@@ -608,7 +618,7 @@ _ARCHIVE_LEVELS = ("diagnosis", *(f"diagnosis_{level}" for level in range(1, 6))
 
 def _archive_rows(csv):
     "The rows of an export, each with its class of the seven, or an empty one"
-    rows = read_rows(csv, ["isic_id"]).rename(columns={"isic_id": "image_id"})
+    rows = _renamed(read_rows(csv, ["isic_id"]), {"isic_id": "image_id"})
     rows = _refuse_duplicates(rows, csv)
     levels = [name for name in _ARCHIVE_LEVELS if name in rows.columns]
     if not levels:

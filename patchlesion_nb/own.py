@@ -24,7 +24,8 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from .core import DataError, did_you_mean, existing_path, replaced_whole, some
+from .core import (
+    DataError, did_you_mean, existing_path, explained_damage, replaced_whole, some)
 from patchlesion_nb.metadata import (
     DIAGNOSIS_TYPES, ImageTable, class_counts, find_images, layout_reader, path_id, read_csv,
     read_rows)
@@ -151,12 +152,9 @@ def look_at_images(
     "What the files of some images are, without decoding them"
     seen = []
     for image_id, data in file_contents(table.images):
-        try:
+        with explained_damage(f"image '{image_id}'", "replace the file, or delete its row"):
             with Image.open(io.BytesIO(data)) as image:
                 width, height, mode = *image.size, image.mode
-        except (OSError, Image.DecompressionBombError) as error:
-            raise DataError(f"image '{image_id}' cannot be read ({error}): replace the file, or "
-                            "delete its row.") from error
         seen.append((image_id, height, width, mode, hashlib.sha256(data).hexdigest()))
     return pd.DataFrame(seen, columns=["image_id", "height", "width", "mode", "digest"])
 
@@ -413,6 +411,7 @@ def write_profile(
         values |= dict(split=os.path.relpath(values["split"], values["folder"]), folds=[0])
     for key in ("folder", "table"):
         values[key] = values[key] and os.path.relpath(values[key], output.parent)
-    output.write_text(_profile_text(values | {"images": len(table)}), "utf-8")
+    with replaced_whole(output) as beside:
+        beside.write_text(_profile_text(values | {"images": len(table)}), "utf-8")
     load_profile(output)
     return output, told + notices(table, seen, group)

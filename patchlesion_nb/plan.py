@@ -22,7 +22,7 @@ import pandas as pd
 
 from .balancing import epoch_sizes
 from .config import EvaluationConfig, RunConfig, resolve_evaluation, resolve_run
-from .core import DataError, did_you_mean, replaced_whole
+from .core import DataError, did_you_mean, explained_damage, replaced_whole
 from .metadata import ImageTable
 from .profiles import Profile
 from .rows import EXPERIMENTS, TABLE_5, Row, experiment_named
@@ -302,7 +302,6 @@ def keep_images(
     frame = frame.assign(part=images.split.loc[frame["image_id"]].to_numpy())
     frame.attrs = {"name": table.name, "classes": list(table.classes),
                    "fingerprints": list(images.fingerprints)}
-    path.parent.mkdir(parents=True, exist_ok=True)
     with replaced_whole(path) as beside:
         frame.to_parquet(beside, index=False, compression="zstd")
     return path
@@ -316,14 +315,15 @@ def kept_images(
     path = store.kept / "images" / f"{name}.parquet" if store and store.kept else None
     if path is None or not path.is_file():
         return None
-    frame = pd.read_parquet(path)
-    classes, nowhere = tuple(frame.attrs["classes"]), path.with_suffix("")
-    codes = pd.Categorical(frame["class_name"], categories=list(classes)).codes
-    rows = frame.drop(columns="part").assign(archive="", path="", target=codes.astype(np.int64))
-    rows.attrs = {}
-    table = ImageTable(rows, classes, frame.attrs["name"])
-    split = frame.set_index("image_id")["part"]
-    labels, pixels, parts = frame.attrs["fingerprints"]
+    with explained_damage(path, "restore it from version control, or keep the runs again"):
+        frame = pd.read_parquet(path)
+        classes, nowhere = tuple(frame.attrs["classes"]), path.with_suffix("")
+        codes = pd.Categorical(frame["class_name"], categories=list(classes)).codes
+        rows = frame.drop(columns="part").assign(archive="", path="", target=codes.astype(np.int64))
+        rows.attrs = {}
+        table = ImageTable(rows, classes, frame.attrs["name"])
+        split = frame.set_index("image_id")["part"]
+        labels, pixels, parts = frame.attrs["fingerprints"]
     if (labels, parts) != (table.fingerprint(), split_fingerprint(split)):
         raise DataError(f"{path} was altered: its labels or parts are not those of its "
                         "fingerprints. Restore it from version control, or keep the runs again.")
@@ -507,8 +507,9 @@ def images_behind(
     from safetensors import SafetensorError, safe_open
 
     checkpoint = store.partial_folder(store.run_folder(run)) / "checkpoint.safetensors"
-    with suppress(FileNotFoundError, SafetensorError), safe_open(checkpoint, "numpy") as file:
-        return json.loads(file.metadata()["state"])["images_in_all"]
+    damaged = (SafetensorError, KeyError, TypeError, ValueError)  # the training will say so
+    with suppress(FileNotFoundError, *damaged), safe_open(checkpoint, "numpy") as file:
+        return int(json.loads(file.metadata()["state"])["images_in_all"])
     return 0
 
 # %% ../nbs/33_plan.ipynb #6744f967

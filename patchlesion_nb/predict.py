@@ -22,7 +22,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from .config import EvaluationConfig, RunConfig, load_config
-from .core import DataError, existing_path
+from .core import DataError, existing_path, replaced_whole
 from .metadata import find_images, path_id
 from .metrics import reduce_crops
 from .plan import StudyData, StudyRun, sources, study_data_if_there, study_runs
@@ -376,9 +376,9 @@ def _write_page(path, table, networks, overlay, coverage, measured):
     "The page, and the CSV beside it"
     from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".csv")
-    beside.write_text(csv_text(table), "utf-8")
+    with replaced_whole(beside) as whole:
+        whole.write_text(csv_text(table), "utf-8")
     shares = [*networks[0].classes, "probability", "spread"]
     percent = table.assign(**{name: 100 * table[name] for name in shares})
     percent = percent.rename(columns={"probability": "probability (%)",
@@ -399,7 +399,8 @@ def _write_page(path, table, networks, overlay, coverage, measured):
         table_html(_networks_table(networks), "The networks"))))
     outputs = [new_output("display_data", {"text/html": part}) for part in parts if part]
     cells = [new_markdown_cell(heading), new_code_cell("", outputs=outputs)]
-    path.write_text(page_html(new_notebook(cells=cells)), "utf-8")
+    with replaced_whole(path) as whole:
+        whole.write_text(page_html(new_notebook(cells=cells)), "utf-8")
 
 # %% ../nbs/42_predict.ipynb #0bf08a24
 def predict(

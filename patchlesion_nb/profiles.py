@@ -279,10 +279,13 @@ def profile_reasons(
     rows = {}
     for text in _profile_texts(name_or_path):
         values = tomllib.loads(text)
-        for section, key, reason in _told_keys(text):
-            value = values["rows"][section][key] if section else values[key]
+        told = {(section, key): reason for section, key, reason in _told_keys(text)}
+        found = {("", key): value for key, value in values.items() if key != "rows"}
+        found |= {(section, key): value for section, settings in values.get("rows", {}).items()
+                  for key, value in settings.items()}
+        for (section, key), value in found.items():
             name = f"rows.{section}.{key}" if section else key
-            rows[name] = (name, json.dumps(value), reason)
+            rows[name] = (name, json.dumps(value), told.get((section, key), ""))
     rows.pop("extends", None)
     return pd.DataFrame(rows.values(), columns=["key", "value", "reason"])
 

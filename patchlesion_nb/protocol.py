@@ -297,7 +297,6 @@ def write_protocol(
     late = f"test results were there already: {seen}"
     changes = changes if kept else [late] * (seen > 0)
     new["amendments"] = _amended(path, kept, changes, reason, seen)
-    path.parent.mkdir(parents=True, exist_ok=True)
     for one, content in ((path.with_name("protocol.json"), json.dumps(new, indent=1) + "\n"),
                          (path, protocol_text(new))):
         with replaced_whole(one) as beside:

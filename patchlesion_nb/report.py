@@ -47,7 +47,7 @@ from tqdm import tqdm
 
 from . import __version__
 from .core import (
-    DataError, available_cores, checksum, replaced_whole, some, study_root)
+    DataError, available_cores, checksum, explained_disk_errors, replaced_whole, some, study_root)
 from .parameters import assigned_names, refuse_unknown_parameters
 
 # %% ../nbs/41_report.ipynb #63b45e70
@@ -126,8 +126,8 @@ def write_table(
         return ()
     output = Path(output)
     text = csv_text(table)
-    output.mkdir(parents=True, exist_ok=True)
-    (output / f"{name}.csv").write_text(text, "utf-8")
+    with replaced_whole(output / f"{name}.csv") as beside:
+        beside.write_text(text, "utf-8")
     return (Path(output.name, f"{name}.csv"),)
 
 # %% ../nbs/41_report.ipynb #c9400577
@@ -199,8 +199,8 @@ def figure_html(
     width = round(96 * figure.get_size_inches()[0])
     if name and output is not None:
         file = Path(output, f"{name}.svg")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(data)
+        with replaced_whole(file) as beside:
+            beside.write_bytes(data)
         downloads = [Path(file.parent.name, file.name)]
     if len(data) > HEAVY:
         kind, data = "image/png", _drawn(figure, "png", alt)
@@ -224,10 +224,10 @@ def display_found(
     drawn = figure_html(figure, output=output, **options) if figure is not None else ""
     _show(fill_template("found.html.j2", sentences=sentences, figure=Markup(drawn)))
     if output is not None:
-        Path(output).mkdir(parents=True, exist_ok=True)
         told = {"sentences": sentences, "figure": f"{options['name']}.svg" if drawn else "",
                 "alt": options["alt"] if drawn else ""}
-        Path(output, "found.json").write_text(json.dumps(told, indent=1) + "\n", "utf-8")
+        with replaced_whole(Path(output, "found.json")) as beside:
+            beside.write_text(json.dumps(told, indent=1) + "\n", "utf-8")
 
 # %% ../nbs/41_report.ipynb #db093e7d
 def display_notice(
@@ -691,8 +691,10 @@ def _make_page(site, notebook, name, parameters, progress, work=None, **more):
     "Run a notebook in a hidden folder, render it and put it in its place; its record."
     import nbformat
     started = time.monotonic()
-    site.folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=site.folder, prefix=".making-") as making:
+    with explained_disk_errors(site.folder):
+        site.folder.mkdir(parents=True, exist_ok=True)
+    with (explained_disk_errors(site.folder),
+          TemporaryDirectory(dir=site.folder, prefix=".making-") as making):
         folder = Path(making, name)
         folder.mkdir()
         given = {key: str(value) if isinstance(value, Path) else value

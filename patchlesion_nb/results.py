@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from .core import DataError
+from .core import DataError, explained_damage
 from .evaluation import read_logits
 from .metrics import (
     TrainingSpread, adjust_p, bootstrap_lesions, confusion, f1_score, mc_sensitivity,
@@ -68,12 +68,13 @@ def _read_prediction(cell, images, store):
     place = found_evaluation(cell, images, store)
     if place is None:
         return None
-    if place.is_file():  # kept
-        table = pd.read_parquet(place)
-        image_ids, said = table.pop("image_id").tolist(), table.to_numpy()
-    else:
-        image_ids, logits = read_logits(place)
-        said = reduce_crops(logits, cell.reduce).astype(np.float32)  # the digits of a kept one
+    with explained_damage(place, "patchlesion check --repair says how it is made again"):
+        if place.is_file():  # kept
+            table = pd.read_parquet(place)
+            image_ids, said = table.pop("image_id").tolist(), table.to_numpy(np.float32)
+        else:
+            image_ids, logits = read_logits(place)
+            said = reduce_crops(logits, cell.reduce).astype(np.float32)  # the digits of a kept one
     source = f"{images.run_id(cell.run)}/{images.evaluation_id(cell.evaluation)}"
     images = images.scored(cell.evaluation)
     order, positions = _order(image_ids, cell, images, place)

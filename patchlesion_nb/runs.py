@@ -305,7 +305,6 @@ def produce(
     partial = self.partial_folder(target)
     if (target / MANIFEST).is_file():
         return target
-    self.root.mkdir(parents=True, exist_ok=True)
     kept = f"what there is stays in {partial}, and the next start goes on from there"
     with explained_disk_errors(self.root, kept), locked(f"{partial}.lock", partial.name):
         if (target / MANIFEST).is_file():
@@ -324,21 +323,33 @@ def verify(
     folder: str | Path,  # a run's or an evaluation's folder
 ) -> list[str]:  # problems, such as "altered: history.csv"; empty if all is as it was made
     "Compare a folder with its manifest"
-    manifest = Path(folder) / MANIFEST
-    if not manifest.is_file():
+    if not Path(folder, MANIFEST).is_file():
         return [f"missing: {MANIFEST}"]
-    recorded, found = _read_json(manifest)["files"], _describe(folder)
+    recorded, found = _recorded(Path(folder)), _describe(folder)
     names = sorted(name for name in recorded | found if recorded.get(name) != found.get(name))
     kinds = ("added" if name not in recorded else "altered" if name in found else "missing"
              for name in names)
     return [f"{kind}: {name}" for kind, name in zip(kinds, names)]
 
 # %% ../nbs/30_runs.ipynb #a57c7216
-def _read_json(path):
+def _read_json(path, *keys):
+    "What a JSON file says: an object that has these keys"
     try:
-        return json.loads(Path(path).read_text("utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not readable JSON ({error}): restore it, or remove the run")
+        told = json.loads(Path(path).read_text("utf-8"))
+        if missing := set(keys) - told.keys():
+            raise ValueError(f"it has no {min(missing)}")
+        return told
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise DataError(f"{path} is not readable JSON ({error}): restore it, or remove the run"
+                        ) from error
+
+
+def _recorded(folder):
+    "Size and checksum of each file, as the manifest of a folder has them"
+    told = _read_json(folder / MANIFEST, "files")["files"]
+    if not isinstance(told, dict):
+        raise DataError(f"{folder / MANIFEST} lists no files: restore it, or remove the run")
+    return told
 
 # %% ../nbs/30_runs.ipynb #ef6d896d
 def _problems(store, folder):
@@ -402,7 +413,7 @@ def identities(
 ) -> list[dict]:  # of those that note it
     "What whole runs, or the evaluations of one run, are of"
     parent = self.evaluations / run if run else self.runs
-    return [_read_json(path) for path in sorted(parent.glob(f"*/{IDENTITY}"))]
+    return [_read_json(path, "settings", "code") for path in sorted(parent.glob(f"*/{IDENTITY}"))]
 
 # %% ../nbs/30_runs.ipynb #a9e04142
 @patch
@@ -467,22 +478,23 @@ def keep(
         return False
     partial = target.with_name(f".{run}")
     shutil.rmtree(partial, ignore_errors=True)
-    if before:
-        shutil.copytree(before, partial, ignore=shutil.ignore_patterns(MANIFEST))
     wanted = {name: self.run_folder(run) / name for name in KEPT_FILES}
     for key in {Path(name).parent.name for name in tables}:
         folder = self.evaluation_folder(run, key)
         wanted |= {f"{key}/{name}": folder / name for name in ("evaluation.json", IDENTITY)}
-    for name, source in wanted.items():
-        (partial / name).parent.mkdir(parents=True, exist_ok=True)
-        if source.is_file() and not (partial / name).exists():
-            shutil.copyfile(source, partial / name)
-    for name, table in tables.items():
-        if not (partial / f"{name}.parquet").exists():
-            table().to_parquet(partial / f"{name}.parquet", index=False, compression="zstd",
-                               use_dictionary=False)  # 74 kB for 2,511 images; with it, 104
-    shutil.rmtree(target, ignore_errors=True)
-    _seal(partial, target)
+    with explained_disk_errors(target):
+        if before:
+            shutil.copytree(before, partial, ignore=shutil.ignore_patterns(MANIFEST))
+        for name, source in wanted.items():
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            if source.is_file() and not (partial / name).exists():
+                shutil.copyfile(source, partial / name)
+        for name, table in tables.items():
+            if not (partial / f"{name}.parquet").exists():
+                table().to_parquet(partial / f"{name}.parquet", index=False, compression="zstd",
+                                   use_dictionary=False)  # 74 kB for 2,511 images; with it, 104
+        shutil.rmtree(target, ignore_errors=True)
+        _seal(partial, target)
     return True
 
 # %% ../nbs/30_runs.ipynb #1c9faeab
@@ -490,10 +502,11 @@ def _unlike(store, folder, images):
     "In what a kept run is not what is asked for here, in words; empty if in nothing"
     if problems := _problems(store, folder):
         return f"{', '.join(problems)}; restore the folder, or keep the run again"
-    config, identity = (_read_json(folder / name) for name in ("config.json", IDENTITY))
+    config = _read_json(folder / "config.json", "dataset")
+    identity = _read_json(folder / IDENTITY, "code", "data", "pixels", "split")
     if identity["code"] != CODE["training"]["code"]:
         return f"of other code ({identity['code']}; here is {CODE['training']['code']})"
-    here = images.get(config["dataset"])
+    here = images.get(str(config["dataset"]))
     named = [name for name in ("data", "pixels", "split") if here and here[name] != identity[name]]
     return f"of other images ({', '.join(named)} of {config['dataset']} differ)" if named else ""
 
@@ -513,9 +526,9 @@ def kept_weights(self: RunStore) -> dict:  # (network, weights) of a configurati
     "What the initial weights of the kept runs held"
     folders = sorted((self.kept / "runs").glob("[!.]*/")) if self.kept else []
     whole = [folder for folder in folders if not _unlike(self, folder, {})]
-    pairs = [(_read_json(folder / "config.json"), _read_json(folder / IDENTITY))
-             for folder in whole]
-    return {(config["network"], config["weights"]): identity["weights"]
+    pairs = [(_read_json(folder / "config.json", "network", "weights"),
+              _read_json(folder / IDENTITY, "weights")) for folder in whole]
+    return {(str(config["network"]), str(config["weights"])): identity["weights"]
             for config, identity in pairs}
 
 # %% ../nbs/30_runs.ipynb #d3659ff9
@@ -543,7 +556,6 @@ def pack(
         if told := _problems(self, data / place):
             raise DataError(f"{data / place}: {', '.join(told)}: patchlesion check --repair says "
                             "how it is made again. Nothing was packed.")
-    file.parent.mkdir(parents=True, exist_ok=True)
     with replaced_whole(file) as beside, ZipFile(beside, "w", strict_timestamps=False) as packed:
         for path in chain.from_iterable(_files(data / place) for place in places):
             packed.write(path, path.relative_to(data))
@@ -576,7 +588,7 @@ def _unlike_here(folder, other):
     "Files in which a folder here holds other results than another of the same name"
     if not (folder / MANIFEST).is_file():
         return []
-    here, there = (_read_json(each / MANIFEST)["files"] for each in (folder, other))
+    here, there = (_recorded(each) for each in (folder, other))
     return sorted(name for name in {*here, *there} - {*_HOW} if here.get(name) != there.get(name))
 
 
@@ -584,7 +596,7 @@ def _take_over(folder, take, growing):
     "Fill a growing folder with what the manifest of another names, or leave none"
     shutil.rmtree(growing)  # what a training has begun there is finished here
     try:
-        for name in _read_json(folder / MANIFEST)["files"]:
+        for name in _recorded(folder):
             (growing / name).parent.mkdir(parents=True, exist_ok=True)
             take(folder / name, growing / name)
     except BaseException:

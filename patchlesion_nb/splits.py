@@ -125,7 +125,6 @@ def write_split(
     "Write a split as CSV with the columns image_id and part."
     _check_parts(split)
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     with replaced_whole(path) as beside:
         split.sort_index().rename("part").to_csv(beside, index_label="image_id",
                                                  lineterminator="\n")

@@ -28,7 +28,8 @@ import pandas as pd
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
-from .core import DataError, explained_disk_errors, locked, some
+from .core import (
+    DataError, explained_damage, explained_disk_errors, locked, some)
 from .metadata import ImageTable, impostor
 
 # %% ../nbs/04_store.ipynb #2d90aa24
@@ -313,6 +314,7 @@ def _beside(folder, *names):
 STORE_FORMAT = 1
 _PIXELS, _HEADER = "pixels.npy", "store.json"
 _AGAIN = "delete the folder and build the store again, the images are all that is needed."
+_FIELDS = ("size", "resize", "fit", "colour", "image_ids", "source", "pixels_sha256")
 
 
 def read_store_header(
@@ -331,6 +333,8 @@ def read_store_header(
     if found != STORE_FORMAT:
         raise DataError(f"{path} has format {found}; this version reads format {STORE_FORMAT}: "
                         f"{_AGAIN}")
+    if missing := [name for name in _FIELDS if name not in header]:
+        raise DataError(f"{path} is damaged (it has no {missing[0]}): {_AGAIN}")
     return header
 
 # %% ../nbs/04_store.ipynb #07552fd8
@@ -372,7 +376,8 @@ def open_store(
     "Open a store that was built before."
     folder = Path(folder).expanduser().absolute()
     header, path = read_store_header(folder), folder/_PIXELS
-    image_ids, size = header["image_ids"], tuple(header["size"])
+    with explained_damage(folder/_HEADER, _AGAIN.rstrip(".")):
+        image_ids, size = list(header["image_ids"]), tuple(map(int, header["size"]))
     try:
         pixels = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -415,7 +420,7 @@ def _current(folder, wish, **source):
         same_source = all(header["source"].get(key) == value for key, value in source.items())
         current = same_kind and same_source and header["decoder"] == _decoder()
         return open_store(folder) if current else None
-    except (DataError, KeyError):
+    except (DataError, KeyError, TypeError, AttributeError):
         return None
 
 # %% ../nbs/04_store.ipynb #28d1c354

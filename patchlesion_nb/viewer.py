@@ -198,7 +198,6 @@ def write_viewer(
         stored, stored_images(list(there.values()), test, pixels), largest, profile=chosen.name,
         experiment=experiment, fold=first.fold, total=len(test), missing=missing, pictures=told,
         index=index.is_file())
-    store.kept.mkdir(parents=True, exist_ok=True)
     with replaced_whole(store.kept / "viewer.html") as beside:
         beside.write_text(page, "utf-8")
     if index.is_file():

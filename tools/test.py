@@ -11,7 +11,7 @@
 Importing torch, fastai and their like takes longer than most notebooks. So a fork server imports them once, and
 library notebooks and experiments run in its copies; the rest, which starts processes of its own, in new kernels.
 
-usage: python tools/test.py [--jobs N] [PART_OF_A_NAME ...]
+usage: python tools/test.py [--jobs N] [--stress SEED] [PART_OF_A_NAME ...]
 """
 import argparse
 import csv
@@ -29,6 +29,7 @@ from pathlib import Path
 from shutil import copy, copytree, which
 
 ROOT = Path(__file__).resolve().parent.parent
+STRESS = ("tests/fuzzed_inputs", "tests/full_disk", "tests/random_kills")
 FOLDERS = ("experiments", "tests", "tutorials", "benchmarks")
 BIN = Path(sys.executable).parent
 IMPORTS = ["papermill", "nbdev.test", "matplotlib.pyplot", "seaborn", "pyarrow.parquet", "scipy.stats", "statsmodels.api",
@@ -209,11 +210,13 @@ def test_papermill_notebook(path, shared_root):
         status, output = run([sys.executable, "-m", "papermill", "--no-progress-bar", path, out,
                               *(word for item in parameters.items() for word in ("-p", *item))],
                              cwd=folder, PATCHLESION_ROOT=folder)
-        errors = [o for cell in json.loads(out.read_text("utf-8"))["cells"] for o in cell.get("outputs", [])
-                  if o["output_type"] == "error"] if out.exists() else []
+        outputs = [o for cell in json.loads(out.read_text("utf-8"))["cells"] for o in cell.get("outputs", [])
+                   ] if out.exists() else []
+    errors = [o for o in outputs if o["output_type"] == "error"]
     if errors and errors[0]["ename"] == "SkipTest":
         return "skipped", errors[0]["evalue"]
-    return ("failed", f"{output}\npapermill's exit status: {status}") if status else ("passed", "")
+    printed = "".join(word for o in outputs if o["output_type"] == "stream" for word in o["text"])
+    return ("failed", f"{output}\npapermill's exit status: {status}") if status else ("passed", printed)
 
 
 def test_notebook(path, shared_root):
@@ -230,7 +233,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("names", nargs="*", help="only notebooks whose path contains one of these")
     parser.add_argument("--jobs", type=int, default=2, help="notebooks side by side (default 2)")
+    parser.add_argument("--stress", metavar="SEED",
+                        help="in full, from this seed on, what else is tried in short; prints what was counted")
     options = parser.parse_args()
+    if options.stress:
+        os.environ["PATCHLESION_STRESS"] = options.stress
+        options.names = options.names or STRESS
     prepare()
     checks = {"in sync and clean": check_in_sync, "kernels, tags, outputs": check_notebooks,
               "encodings": check_encodings, "training version": check_training_version, "README": check_readme}
@@ -248,7 +256,7 @@ def main():
             why = check_kept_columns(Path(shared_root, "written"))
             results.append(("columns of kept results", "failed" if why else "passed", why))
     for name, outcome, why in results:
-        if outcome == "failed":
+        if outcome == "failed" or options.stress and why:
             print(f"\n=== {name}\n{why[-6000:]}")
     for name, outcome, why in results:
         if outcome == "skipped":
