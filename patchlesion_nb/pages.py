@@ -7,10 +7,10 @@ __all__ = ['SCORE', 'NAMES', 'LEAST_LESIONS', 'EXPLAINED', 'provenance', 'beside
            'validation_scores', 'plan_table', 'altered_files', 'Page', 'open_page', 'images_name', 'page_images',
            'warn', 'introduce', 'prepare', 'summarize', 'small_classes', 'file_name', 'by_row', 'row_kinds',
            'show_results', 'results_figure', 'restrict', 'beside_duplicates', 'own_baselines', 'same_images', 'compare',
-           'show_differences', 'differences_figure', 'best_sentences', 'contrast_sentence', 'show_found', 'recalls',
-           'show_recalls', 'explained', 'calibrations', 'reliability_figure', 'contrast_groups', 'show_contrast',
-           'show_audit', 'show_learning_curves', 'show_best_row', 'show_checks', 'show_choices', 'show_provenance',
-           'finish']
+           'show_differences', 'differences_figure', 'best_sentences', 'contrast_sentence', 'show_found', 'waterfall',
+           'recalls', 'show_recalls', 'explained', 'calibrations', 'reliability_figure', 'contrast_groups',
+           'show_contrast', 'show_audit', 'show_learning_curves', 'show_best_row', 'show_checks', 'show_choices',
+           'show_provenance', 'finish']
 
 # %% ../nbs/44_pages.ipynb #80de5c18
 import json
@@ -548,7 +548,7 @@ def _show_scores(page, title, labels, usual):
     "All metrics in one table, or MC-sensitivity alone where the others cannot be compared."
     if mixture := _mixture(page):
         report.display_notice("Another mixture of classes", mixture, kind="warning")
-    main, bold = beside_published(page.summary, "mc_sensitivity"), {}
+    main, bold, bars = beside_published(page.summary, "mc_sensitivity"), {}, {}
     main = main.rename(columns={"measured": labels["mc_sensitivity"]}).drop(
         columns=["sample std", "at best checkpoint"], errors="ignore")
     for metric, label in labels.items():
@@ -556,10 +556,10 @@ def _show_scores(page, title, labels, usual):
             scores = beside_published(page.summary, metric)["measured"]
             main.insert(len(main.columns) - 1, label, scores)
         lines = page.summary[page.summary["metric"] == metric]
-        bold[label] = _best(lines, usual["row_kinds"])
+        bold[label], bars[label] = _best(lines, usual["row_kinds"]), lines["mean"].tolist()
     page.show_table(main, f"{title[:1].upper()}{title[1:]} in percent. Bold: the best score"
                     + ". F1 and specificity are folded below" * bool(mixture), "scores", **usual,
-                    bold=bold)
+                    bold=bold, bars=bars)
 
 
 def _best(lines, kinds):
@@ -836,6 +836,30 @@ def show_found(
     told = [contrast_sentence(table[~table["row"].isin(page.controls)].reset_index(drop=True), base)
             for table, base in zip(tables, baselines)]
     page.show_found(*best_sentences(scores), *told, **(figure or results_figure(page)))
+
+# %% ../nbs/44_pages.ipynb #13bc023f
+def waterfall(
+    page: Page,
+    ladder: dict,  # what is changed -> (row, the row before it)
+    network: str,  # label
+) -> dict:  # figure, alt, caption, name; empty if a step is missing
+    "From the first row of a ladder to its last, step by step."
+    table = compare(page, dict(ladder.values()))[0].query("network == @network").set_index("row")
+    scores = page.summary.query("metric == 'mc_sensitivity' and network == @network")
+    rows, (first, *_) = zip(*ladder.values())
+    if not set(rows) <= set(table.index):
+        return {}
+    steps = table.loc[[*rows]].assign(name=list(ladder))
+    for end in ("low", "high"):
+        steps[end] = steps[f"retrained_{end}"].fillna(steps[end])
+    told = "; ".join(f"{line.name} {line.difference:+.1f} ({line.low:+.1f} to {line.high:+.1f})"
+                     for line in steps.itertuples())
+    start = scores.set_index("row").loc[first, "mean"]
+    return {"figure": figures.plot_waterfall(steps, (first, start), rows[-1]),
+            "alt": f"{network}, from {first} at {start:.1f} % to {rows[-1]}: {told}.",
+            "caption": f"{network}: from {first} to {rows[-1]}, step by step. Whiskers: 95 % "
+                       "interval of each step, with retraining where that is known. Pale: "
+                       "undecided.", "name": "waterfall"}
 
 # %% ../nbs/44_pages.ipynb #ea1a1cd6
 def recalls(
