@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PALETTE', 'THEME', 'OURS', 'PUBLISHED', 'SYMBOLS', 'plot_results', 'plot_learning_curves', 'plot_confusion',
            'plot_examples', 'plot_crops', 'plot_crop_weights', 'plot_agreement', 'plot_patch_dropout',
-           'plot_kept_crops', 'plot_differences', 'plot_tally', 'plot_reliability', 'plot_roc', 'plot_cost',
-           'trace_shapes', 'plot_diagram', 'attention_block', 'architecture', 'plot_split']
+           'plot_kept_crops', 'plot_differences', 'plot_waterfall', 'plot_tally', 'plot_reliability', 'plot_roc',
+           'plot_cost', 'trace_shapes', 'plot_diagram', 'attention_block', 'architecture', 'plot_split']
 
 # %% ../nbs/40_figures.ipynb #a6260e6c
 from collections.abc import Sequence
@@ -344,6 +344,32 @@ def plot_differences(
     excluded = ((table[low] > 0) | (table[high] < 0) for low, high in (("low", "high"), both))
     table["decided"] = np.logical_and(*excluded) & table["decided"]
     return _forest(table, _forest_panel, label, 2.8, 0.36, sharex=True)
+
+# %% ../nbs/40_figures.ipynb #b09af8f4
+def plot_waterfall(
+    steps: pd.DataFrame,  # name, difference, low, high, decided: a row for each step, points
+    start: tuple[str, float],  # the first row, and its score in percent
+    end: str,  # what the last step leads to
+) -> Figure:  # one panel
+    "From one score to another, step by step"
+    before = start[1] + steps["difference"].cumsum() - steps["difference"]
+    names, ends = [start[0], *steps["name"], end], (start[1], start[1] + steps["difference"].sum())
+    colours = [(*PALETTE[2 if line.difference >= 0 else 3], 1 if line.decided else 0.4)
+               for line in steps.itertuples()]
+    told = [f"{line.difference:+.1f}" + "\n(undecided)" * (not line.decided)
+            for line in steps.itertuples()]
+    with _drawing(1, 1, (7, 1.3 + 0.45 * len(names))) as (figure, axes):
+        panel = axes[0, 0]
+        panel.barh(range(1, len(steps) + 1), steps["difference"], 0.6, before, color=colours,
+                   edgecolor="0.2", xerr=_whiskers(steps, "difference"),
+                   error_kw={"ecolor": "0.2", "capsize": 3})
+        panel.plot(ends, [0, len(names) - 1], "D", color=PUBLISHED)
+        panel.secondary_yaxis("right").set_yticks(
+            range(len(names)), [f"{ends[0]:.1f}", *told, f"{ends[1]:.1f}"])
+        panel.use_sticky_edges = False
+        panel.set_xlabel("MC-sensitivity (%)")
+        _lines(panel, names)
+    return figure
 
 # %% ../nbs/40_figures.ipynb #cc7c9061
 SYMBOLS = {"supported": "✓", "not supported": "✗", "undecided": "?", "not measured": "–"}

@@ -7,10 +7,10 @@ __all__ = ['SCORE', 'NAMES', 'LEAST_LESIONS', 'EXPLAINED', 'provenance', 'beside
            'validation_scores', 'plan_table', 'altered_files', 'Page', 'open_page', 'images_name', 'page_images',
            'warn', 'introduce', 'prepare', 'summarize', 'small_classes', 'file_name', 'by_row', 'row_kinds',
            'show_results', 'results_figure', 'restrict', 'beside_duplicates', 'own_baselines', 'same_images', 'compare',
-           'show_differences', 'differences_figure', 'best_sentences', 'contrast_sentence', 'show_found', 'recalls',
-           'show_recalls', 'explained', 'calibrations', 'reliability_figure', 'contrast_groups', 'show_contrast',
-           'show_audit', 'show_learning_curves', 'show_best_row', 'show_checks', 'show_choices', 'show_provenance',
-           'finish']
+           'show_differences', 'differences_figure', 'best_sentences', 'contrast_sentence', 'show_found', 'waterfall',
+           'recalls', 'show_recalls', 'explained', 'calibrations', 'reliability_figure', 'contrast_groups',
+           'show_contrast', 'show_audit', 'show_learning_curves', 'show_best_row', 'show_checks', 'show_choices',
+           'show_provenance', 'finish']
 
 # %% ../nbs/44_pages.ipynb #80de5c18
 import json
@@ -84,7 +84,8 @@ def beside_published(
     chosen = summary[summary["metric"] == metric]
     rows = [{
         "network": line.network,
-        "method": line.row + " (ours)" * (line.ours and line.row != results.MAJORITY),
+        "method": line.row + " (ours)" * (line.ours and line.row != results.MAJORITY)
+        + " (stands out)" * bool(getattr(line, "stands_out", False)),
         "published": _mean_and_deviation(line.published, line.published_std,
                                          "not legible" if line.published_missing else "–"),
         "measured": _mean_and_deviation(line.mean, line.std if line.networks > 1 else np.nan,
@@ -180,6 +181,7 @@ class Page:
     at_best: list = field(default_factory=list)  # of `others`
     majority: list = field(default_factory=list)  # of a network that has learned nothing
     telling: list = field(default_factory=list)  # of rows that say how far trainings differ
+    outstanding: pd.DataFrame | None = None  # of `results.outstanding_rows`
     summary: pd.DataFrame | None = None  # of `summarize`
     history: pd.DataFrame | None = None  # of `learning_history`
     failure: Exception | None = None  # what went wrong in training
@@ -230,6 +232,10 @@ class Page:
         others = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
         return [f"Still missing: {len(self.missing)} of {len(self.cells + self.others)} results, "
                 f"of {', '.join(rows[:5])}{others}."]
+
+    def stands_out(self, prediction) -> bool:
+        "Is it of a training that stands out, here or on the curve of another page?"
+        return prediction.source.split("/")[0] in set().union(*self.outstanding["runs"])
 
     @property
     def controls(self) -> set:  # names of rows
@@ -325,8 +331,8 @@ def introduce(
                                  folded=True)
         page.show_table(page.planned, "Trainings, and what they cost", "plan", folded=True,
                         headers=2)
-        for heading, text in _few_images(page):
-            report.display_notice(heading, text, kind="warning")
+        for heading, *texts in (*_few_images(page), *_lucky_rows(page)):
+            report.display_notice(heading, *texts, kind="warning")
 
 # %% ../nbs/44_pages.ipynb #8d1a90b3
 def prepare(
@@ -370,7 +376,7 @@ def _show_plan(page, wanted):
                         "plan", folded=True, headers=2)
 
 # %% ../nbs/44_pages.ipynb #3b3b3538
-def summarize(page: Page) -> pd.DataFrame:  # of `results.summary`, with best
+def summarize(page: Page) -> pd.DataFrame:  # of `results.summary`, with best and stands_out
     "Each row over its folds, in the order of the profile's networks; best: at that checkpoint."
     table = results.summary(page.profile, page.cells, page.predictions + page.majority)
     keys = ["network", "row", "dataset", "metric"]
@@ -379,6 +385,8 @@ def summarize(page: Page) -> pd.DataFrame:  # of `results.summary`, with best
         best = results.summary(page.profile, page.others, page.at_best)
         best = best[[*keys, "mean"]].rename(columns={"mean": "best"})
     table = _name_images(table.merge(best, on=keys, how="left"))
+    apart = {(p.network, p.row) for p in page.predictions if page.stands_out(p)}
+    table["stands_out"] = [line in apart for line in zip(table["network"], table["row"])]
     places = {label: place for place, label in enumerate(page.profile.network_labels)}
     return table.sort_values("network", key=lambda names: names.map(places), kind="stable")
 
@@ -424,6 +432,9 @@ def _few_images(page):
               "class)."
 
 # %% ../nbs/44_pages.ipynb #1b8c4c7f
+_CURVES = ("table_3", "table_6", "figure_5")
+
+
 def _read(page):
     "The predictions of what is there, the page's own and those of rows to compare them with."
     page.predictions = results.read_predictions(page.cells, page.data, page.store)
@@ -431,14 +442,30 @@ def _read(page):
     page.majority = results.majority_predictions(page.cells, page.data)
     asked, telling = page.profile.experiments, page.profile.repeated
     if set(asked) & set(telling):
-        asked = [name for name in asked if name in telling]
+        asked = [name for name in asked if name in (*telling, *_CURVES)]
     cells = [cell for cell in study_runs(page.profile, asked, page.asked.networks)
              if cell.run.dataset in page.data]
     own = [p for p in page.predictions if p.table not in asked]
     page.telling = [p for p in results.read_predictions(cells, page.data, page.store) + own
                     if p.row not in page.controls]
+    page.outstanding = results.outstanding_rows(page.telling, page.data)
     page.summary = summarize(page)
     page.history = learning_history(page.cells, page.data, page.store)
+
+# %% ../nbs/44_pages.ipynb #9ab0aa92
+def _lucky_rows(page):
+    "Rows that may be chance in one training: heading and texts of a warning."
+    rows = {}
+    for p in filter(page.stands_out, page.predictions):
+        rows.setdefault(p.source.split("/")[0], {})[p.row] = None
+    told = [f"{', '.join(rows[found])} ({line.network}): {line.mean:.1f}, between "
+            f"{line.before:.1f} and {line.after:.1f} ({line.table}, {line.row}); "
+            f"{line.deviations:.1f} standard deviations of a training from their middle."
+            for line in page.outstanding.itertuples()
+            if (found := next((run for run in line.runs if run in rows), None))]
+    if told:
+        yield "Rows that stand out from their neighbours", *told, "That may be chance in one " \
+              "training; conclusions from such a row need other seeds."
 
 # %% ../nbs/44_pages.ipynb #7ac40975
 def file_name(text: str) -> str:  # lower case letters, digits and underscores
@@ -521,7 +548,7 @@ def _show_scores(page, title, labels, usual):
     "All metrics in one table, or MC-sensitivity alone where the others cannot be compared."
     if mixture := _mixture(page):
         report.display_notice("Another mixture of classes", mixture, kind="warning")
-    main, bold = beside_published(page.summary, "mc_sensitivity"), {}
+    main, bold, bars = beside_published(page.summary, "mc_sensitivity"), {}, {}
     main = main.rename(columns={"measured": labels["mc_sensitivity"]}).drop(
         columns=["sample std", "at best checkpoint"], errors="ignore")
     for metric, label in labels.items():
@@ -529,10 +556,10 @@ def _show_scores(page, title, labels, usual):
             scores = beside_published(page.summary, metric)["measured"]
             main.insert(len(main.columns) - 1, label, scores)
         lines = page.summary[page.summary["metric"] == metric]
-        bold[label] = _best(lines, usual["row_kinds"])
+        bold[label], bars[label] = _best(lines, usual["row_kinds"]), lines["mean"].tolist()
     page.show_table(main, f"{title[:1].upper()}{title[1:]} in percent. Bold: the best score"
                     + ". F1 and specificity are folded below" * bool(mixture), "scores", **usual,
-                    bold=bold)
+                    bold=bold, bars=bars)
 
 
 def _best(lines, kinds):
@@ -693,10 +720,8 @@ def show_differences(
     _display_differences(page, table, caption, file_name(name))
     table = table.assign(name=_contrast_names(table))
     print(_decided(page, table, spreads))
-    few = small_classes(predictions)
-    if few and few != small_classes(page.majority):
-        listed = ", ".join(f"{name} {count}" for (_, name), count in few.items())
-        print(f"Fewer than {LEAST_LESIONS} lesions, so that intervals are too narrow: {listed}.")
+    for caution in _cautions(page, predictions, table):
+        print(caution)
     if f"figure_{file_name(name)}" not in page.drawn:
         page.show_figure(**differences_figure(page, table, caption, file_name(name),
                                               f"{metric}: difference (points)"))
@@ -711,6 +736,19 @@ def _decided(page, table, spreads):
               spreads.get(key)) for key in dict.fromkeys(zip(table["network"], table["dataset"]))]
     return report.fill_template("decided.txt.j2", decided=decided, count=len(table), known=known,
                                 draws=page.profile.bootstrap_draws)
+
+# %% ../nbs/44_pages.ipynb #5e1c0b7d
+def _cautions(page, predictions, table):
+    "What makes the differences less sure than their intervals say, a line each."
+    few = small_classes(predictions)
+    if few and few != small_classes(page.majority):
+        listed = ", ".join(f"{name} {count}" for (_, name), count in few.items())
+        yield f"Fewer than {LEAST_LESIONS} lesions, so that intervals are too narrow: {listed}."
+    apart = {(p.network, p.row) for p in predictions if page.stands_out(p)}
+    resting = [line.name for line in table.itertuples()
+               if {(line.network, line.row), (line.network, line.baseline)} & apart]
+    if resting:
+        yield f"Rests on a row that stands out from its neighbours: {'; '.join(resting)}."
 
 # %% ../nbs/44_pages.ipynb #3fd7c153
 def _contrast_names(table):
@@ -798,6 +836,30 @@ def show_found(
     told = [contrast_sentence(table[~table["row"].isin(page.controls)].reset_index(drop=True), base)
             for table, base in zip(tables, baselines)]
     page.show_found(*best_sentences(scores), *told, **(figure or results_figure(page)))
+
+# %% ../nbs/44_pages.ipynb #13bc023f
+def waterfall(
+    page: Page,
+    ladder: dict,  # what is changed -> (row, the row before it)
+    network: str,  # label
+) -> dict:  # figure, alt, caption, name; empty if a step is missing
+    "From the first row of a ladder to its last, step by step."
+    table = compare(page, dict(ladder.values()))[0].query("network == @network").set_index("row")
+    scores = page.summary.query("metric == 'mc_sensitivity' and network == @network")
+    rows, (first, *_) = zip(*ladder.values())
+    if not set(rows) <= set(table.index):
+        return {}
+    steps = table.loc[[*rows]].assign(name=list(ladder))
+    for end in ("low", "high"):
+        steps[end] = steps[f"retrained_{end}"].fillna(steps[end])
+    told = "; ".join(f"{line.name} {line.difference:+.1f} ({line.low:+.1f} to {line.high:+.1f})"
+                     for line in steps.itertuples())
+    start = scores.set_index("row").loc[first, "mean"]
+    return {"figure": figures.plot_waterfall(steps, (first, start), rows[-1]),
+            "alt": f"{network}, from {first} at {start:.1f} % to {rows[-1]}: {told}.",
+            "caption": f"{network}: from {first} to {rows[-1]}, step by step. Whiskers: 95 % "
+                       "interval of each step, with retraining where that is known. Pale: "
+                       "undecided.", "name": "waterfall"}
 
 # %% ../nbs/44_pages.ipynb #ea1a1cd6
 def recalls(

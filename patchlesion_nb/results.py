@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['MAJORITY', 'Prediction', 'read_predictions', 'keep_runs', 'majority_predictions', 'results', 'summary',
-           'training_spreads', 'decide', 'comparisons', 'equal_predictions', 'beyond_retraining']
+           'training_spreads', 'decide', 'comparisons', 'outstanding_rows', 'equal_predictions', 'beyond_retraining']
 
 # %% ../nbs/35_results.ipynb #8d1927c9
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -282,6 +283,34 @@ def comparisons(
     columns = ["network", "dataset", "row", "baseline", "difference", "low", "high",
                "retrained_low", "retrained_high", "p", "retrained_p"]
     return decide(pd.DataFrame(lines, columns=columns))
+
+# %% ../nbs/35_results.ipynb #a35321ab
+def outstanding_rows(
+    predictions: Sequence[Prediction],
+    data: Mapping[str, StudyData],  # by `run.dataset`
+) -> pd.DataFrame:  # network, dataset, table, row, mean, before, after, deviations, runs
+    "Rows of a series that lie beyond both neighbours; runs: the ids of their trainings"
+    series, lines = {}, []
+    for p in predictions:
+        if found := re.fullmatch(r"(.*?)(\d+(?:\.\d+)?)", p.row):
+            rows = series.setdefault((p.network, p.dataset, p.table, found[1]), {})
+            rows.setdefault(float(found[2]), []).append(p)
+    for (network, dataset, table, _), rows in series.items():
+        groups = [rows[place] for place in sorted(rows)]
+        means = [np.mean([_sensitivity(p) for p in group]) for group in groups]
+        for group, before, mean, after in zip(groups[1:], means, means[1:], means[2:]):
+            if min(before, after) <= mean <= max(before, after):
+                continue
+            runs = tuple(p.source.split("/")[0] for p in group)
+            others = [p for p in predictions if p.source.split("/")[0] not in runs]
+            if spread := training_spreads(others, data).get((network, dataset)):
+                deviation = max(spread.deviation, 1e-9) / len(group) ** 0.5
+                far = abs(mean - (before + after) / 2) / deviation
+                if far > 3:
+                    found = (group[0].row, mean, before, after, far, runs)
+                    lines.append((network, dataset, table, *found))
+    return pd.DataFrame(lines, columns=["network", "dataset", "table", "row", "mean", "before",
+                                        "after", "deviations", "runs"])
 
 # %% ../nbs/35_results.ipynb #fd234cbd
 def equal_predictions(
