@@ -179,7 +179,9 @@ class Profile(BaseModel):
             if name not in cls.model_fields:
                 known = (*cls.model_fields, *TRAINING_FIELDS)
                 raise ValueError(f"a profile has no key {name!r}: {did_you_mean(name, known)}")
-        return rest | {"training": rest.get("training", {}) | training}
+        if not isinstance(told := rest.get("training", {}), dict):
+            raise ValueError(f"training is {told!r}; expected is a table of settings")
+        return rest | {"training": told | training}
 
     @model_validator(mode="after")
     def _fits_together(self):

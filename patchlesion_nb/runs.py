@@ -576,7 +576,7 @@ def _other_study(source, here):
                        if own.fullmatch(member.filename)]
             with explained_disk_errors(here), ZipFile(source) as packed:
                 packed.extractall(Path(scratch, "data"), members)
-        except (BadZipFile, EOFError, RuntimeError, NotImplementedError, zlib.error) as error:
+        except (BadZipFile, OSError, EOFError, RuntimeError, zlib.error) as error:
             raise DataError(f"{source} cannot be read as a zip ({error}): copy it again") from error
         yield RunStore(scratch), shutil.move
 
