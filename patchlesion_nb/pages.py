@@ -235,6 +235,8 @@ class Page:
 
     def stands_out(self, prediction) -> bool:
         "Is it of a training that stands out, here or on the curve of another page?"
+        if self.outstanding is None:  # predictions of another program
+            return False
         return prediction.source.split("/")[0] in set().union(*self.outstanding["runs"])
 
     @property
