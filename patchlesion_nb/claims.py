@@ -787,8 +787,8 @@ def tally_sentences(
     return [f"Direction of {counts.sum()} claims: {told}.",
             f"That patch attention beats Multi-Crop (3) is {main['direction']}; that it does by up "
             f"to 7 % is {size}; that attention is the cause is {main['cause']}.",
-            *(f"{verdict.capitalize()} in direction: {words}." for verdict in ("supported", "not supported")
-              if (words := named(verdict)))]
+            *(f"{verdict.capitalize()} in direction: {words}."
+              for verdict in ("supported", "not supported") if (words := named(verdict)))]
 
 # %% ../nbs/36_claims.ipynb #310d5381
 def published_ledger() -> pd.DataFrame:  # the first ten of `VERDICT_COLUMNS`

@@ -29,14 +29,15 @@ FOUND = {"lowres": {"table_2_attention": [1, 2]}, "demo": {"table_2_attention": 
 
 def found(profile):
     "What pages found, in their own words: some of their sentences, without intervals, which the pages give"
-    lines = []
+    lines, said = [], set()
     for page, chosen in FOUND[profile].items():
         sentences = json.loads((kept(profile) / page / "found.json").read_text("utf-8"))["sentences"]
         for place in chosen:
             text = sentences[place].removeprefix(f"{load_profile(profile).network_labels[0]}: ")
             text = re.sub(r" \([^()]* to [^()]*\)|, [^ ]+ \([^()]* to [^()]*\)", "", text)
-            text = text.removesuffix(" How far trainings of one row differ is not known.")  # README says one run per row
-            lines.append(f"- {text[0].upper()}{text[1:]}")
+            parts = [part for part in re.split(r"(?<=\.) (?=[A-Z])", text) if part not in said]
+            said.update(parts)
+            lines.append(f"- {text[0].upper()}{' '.join(parts)[1:]}")
     return lines
 
 
