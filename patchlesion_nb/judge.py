@@ -542,8 +542,8 @@ def _write_page(path, page, tables, baseline, known, files):
     for name, paths in _methods(files).items():
         for one in paths:
             facts[f"{name}: {one.name}"] = f"SHA-256 {checksum(one)[:16]}"
-    for name, table in tables.items():
-        report.write_table(table, name, page.asked.output)
+    for name in ("reliability", "subgroups"):  # the page writes what it shows
+        report.write_table(tables[name], name, page.asked.output)
     cells = _page_cells(page, tables, baseline, known, facts)
     with replaced_whole(path) as beside:
         beside.write_text(report.page_html(new_notebook(cells=cells)), "utf-8")
