@@ -718,7 +718,7 @@ def _lasting(lines):
     if there["retrained_low"].isna().all():
         return "not known" * (len(there) > 0)
     stays = int((there["verdict"] == there["lesions_alone"]).sum())
-    return "holds" if stays == len(there) else f"{stays} of {len(there)} hold"
+    return "unchanged" if stays == len(there) else f"{stays} of {len(there)} unchanged"
 
 # %% ../nbs/36_claims.ipynb #18482507
 def _named(lines):
@@ -763,7 +763,7 @@ def tally(
 ) -> pd.DataFrame:  # index: aspect; a column for each verdict
     "How many claims have which verdict, by aspect."
     asked = verdicts[["direction", "size_points", "size_percent", "cause", "retraining"]]
-    said = {"holds": "supported", "not known": "not measured", "": ""}
+    said = {"unchanged": "supported", "not known": "not measured", "": ""}
     lasting = [said.get(words, "undecided") for words in asked["retraining"]]
     asked = asked.assign(retraining=lasting)
     counts = asked.apply(lambda column: column[column != ""].value_counts()).T

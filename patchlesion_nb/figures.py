@@ -36,6 +36,7 @@ THEME = {
     "font.sans-serif": ["DejaVu Sans"],
     "axes.edgecolor": "0.5",
     "axes.titleweight": "bold",
+    "axes.unicode_minus": False,  # as in the tables, where numbers are copied from
 }
 OURS, PUBLISHED = PALETTE[0], "0.35"
 

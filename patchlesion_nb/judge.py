@@ -502,7 +502,7 @@ def _found(page, tables, baseline):
     "What the page begins with"
     told = pages.best_sentences(page.summary.query("metric == 'mc_sensitivity'"))
     if len(tables["differences"]):
-        told.append(difference_sentence(tables["differences"], baseline))
+        told.insert(0, difference_sentence(tables["differences"], baseline))
     if len(leaking := tables["leaks"]):
         told.append(f"{len(leaking):,} of {len(page.predictions[0].targets):,} images are of "
                     "lesions with other images, which could have been trained on.")

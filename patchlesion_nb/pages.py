@@ -446,10 +446,9 @@ def _read(page):
     if set(asked) & set(telling):
         asked = [name for name in asked if name in (*telling, *_CURVES)]
     cells = [cell for cell in study_runs(page.profile, asked, page.asked.networks)
-             if cell.run.dataset in page.data]
-    own = [p for p in page.predictions if p.table not in asked]
-    page.telling = [p for p in results.read_predictions(cells, page.data, page.store) + own
-                    if p.row not in page.controls]
+             if cell.run.dataset in page.data and not cell.run.shuffle_labels]
+    own = [p for p in page.predictions if p.table not in asked and p.row not in page.controls]
+    page.telling = results.read_predictions(cells, page.data, page.store) + own
     page.outstanding = results.outstanding_rows(page.telling, page.data)
     page.summary = summarize(page)
     page.history = learning_history(page.cells, page.data, page.store)
@@ -681,6 +680,7 @@ def _display_differences(page, table, caption, name):
     single += [column for column in _RETRAINED if table[column].isna().all()]
     shown = table.drop(columns=[*single, "p", "dataset"], errors="ignore")
     shown = shown.rename(columns=_RETRAINED | {"p_holm": "p, Holm"})
+    shown.insert(shown.columns.get_loc("difference") + 1, "decided", shown.pop("decided"))
     page.show_table(shown, caption, name, formats=_SIGNED, row_kinds=row_kinds(page, shown))
 
 # %% ../nbs/44_pages.ipynb #b3a8d0de
@@ -779,28 +779,27 @@ def differences_figure(
 
 # %% ../nbs/44_pages.ipynb #56afd677
 def best_sentences(
-    scores: pd.DataFrame,  # network, row, mean, low, high; percent
+    scores: pd.DataFrame,  # network, row, mean, low, high (percent), networks
 ) -> list:  # a sentence for each network that has a result
-    "Which row scores highest, and by how much."
+    "Which row scores highest. Not by how much: whether a difference is decided, comparisons say."
     sentences = []
     for network, part in scores.dropna(subset=["mean"]).groupby("network", sort=False):
         printed = part["mean"].round(1)
-        first, rest = part[printed == printed.max()], part[printed < printed.max()]
-        text = f"{some(first['row'])} {'score' if len(first) > 1 else 'scores'} highest: " \
-               f"{printed.max():.1f} % MC-sensitivity"
+        first = part[printed == printed.max()]
+        count = int(first["networks"].max())
+        runs = f"mean of {count} runs" if count > 1 else "one run"
         if len(first) == 1:
-            text += " (95 % interval {low:.1f} to {high:.1f})".format(**first.iloc[0])
-        if len(rest):
-            second = rest[printed[rest.index] == printed[rest.index].max()]
-            text += f", {first['mean'].max() - second['mean'].max():.1f} points above " \
-                    f"{some(second['row'])}"
-        sentences.append(f"{network}: " * (scores["network"].nunique() > 1) + f"{text}.")
+            runs = "95 % interval {low:.1f} to {high:.1f}; ".format(**first.iloc[0]) + runs
+        sentences.append(
+            f"{network}: " * (scores["network"].nunique() > 1) + f"Highest score: "
+            f"{some(first['row'])}, {printed.max():.1f} % MC-sensitivity ({runs}).")
     return sentences
 
 # %% ../nbs/44_pages.ipynb #984683c4
 def contrast_sentence(
     table: pd.DataFrame,  # of `results.comparisons`
     baseline: str | dict,  # as for `show_differences`
+    named: str = "",  # a row to name in any case
 ) -> str:  # one or two sentences
     "Which differences from a baseline are decided, gains first; if none is, the largest."
     base = baseline if isinstance(baseline, str) else "its baseline"
@@ -814,30 +813,36 @@ def contrast_sentence(
     told = pd.Series([f"{name} {difference:+.1f} points ({low:+.1f} to {high:+.1f})" for name,
                       difference, low, high in zip(names, table["difference"], *ends)], table.index)
     order = table["difference"].sort_values(ascending=False, kind="stable").index
-    decided = table.loc[order, "decided"].to_numpy(bool)
-    sure = told[order[decided]]
-    count = f"{len(sure) or 'None'} of {len(table)} differences from {base}"
-    if len(sure):
-        highest = "" if decided[0] else f"; the highest, {told[order[0]]}, is not"
-        return f"{count} {'is' if len(sure) == 1 else 'are'} decided: {some(sure)}{highest}."
+    asked = table.index[table["row"] == named]
+    sure = [place for place in dict.fromkeys([*asked, *order]) if table.loc[place, "decided"]]
     why = "" if known.any() else " How far trainings of one row differ is not known."
-    return f"{count} is decided; the largest is {told[table['difference'].abs().idxmax()]}.{why}"
+    if len(table) == 1:
+        return f"Against {table['baseline'].item()}: {told.iloc[0]}, " \
+               f"{'decided' if sure else 'not decided'}.{why}"
+    count = f"{len(sure) or 'None'} of {len(table)} differences from {base}"
+    if not sure:
+        largest = dict.fromkeys([table["difference"].abs().idxmax(), *asked])
+        return f"{count} is decided; the largest is {', then '.join(told[list(largest)])}.{why}"
+    left = [place for place in dict.fromkeys([order[0], *asked]) if place not in sure]
+    more = f"; {' and '.join(told[left])} {'is' if len(left) == 1 else 'are'} not" if left else ""
+    return f"{count} {'is' if len(sure) == 1 else 'are'} decided: {some(told[sure])}{more}."
 
 # %% ../nbs/44_pages.ipynb #5cb4d908
 def show_found(
     page: Page,
     *baselines: str | dict,  # as for `show_differences`
+    named: str = "",  # a row to name in any case
     **figure,  # of `Page.show_found`, in place of the figure of the results
 ) -> None:
-    "What a page of scores begins with: the best row, the differences that are decided, a figure."
+    "What a page of scores begins with: the differences that are decided, the best row, a figure."
     if not page.cells:
         return
     scores = page.summary.query("metric == 'mc_sensitivity'")
     scores = scores[[kind != "control" for kind in row_kinds(page, scores)]]
     tables = [compare(page, baseline)[0] for baseline in baselines]
-    told = [contrast_sentence(table[~table["row"].isin(page.controls)].reset_index(drop=True), base)
-            for table, base in zip(tables, baselines)]
-    page.show_found(*best_sentences(scores), *told, **(figure or results_figure(page)))
+    tables = [table[~table["row"].isin(page.controls)].reset_index(drop=True) for table in tables]
+    told = [contrast_sentence(*pair, named) for pair in zip(tables, baselines)]
+    page.show_found(*told, *best_sentences(scores), **(figure or results_figure(page)))
 
 # %% ../nbs/44_pages.ipynb #13bc023f
 def waterfall(
