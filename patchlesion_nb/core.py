@@ -22,7 +22,7 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
 # %% ../nbs/00_core.ipynb #e7e8402f
 class DataError(ValueError):
@@ -150,9 +150,9 @@ def zip_members(
                       "read: split it.", archive)
     again = "Nothing was read from it: delete the zip, and download it from its source."
     for member in members:
-        path, size, packed = (
-            PureWindowsPath(member.filename), member.file_size, member.compress_size)
-        if path.drive or path.root or ".." in path.parts:
+        name = member.filename.replace("\\", "/")
+        size, packed = member.file_size, member.compress_size
+        if name.startswith("/") or name[1:2] == ":" or ".." in name.split("/"):
             told = "would be written outside the folder it is unpacked in"
         elif stat.S_ISLNK(member.external_attr >> 16):
             told = "is a link in place of a file"

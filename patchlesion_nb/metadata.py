@@ -236,7 +236,7 @@ def read_rows(path, columns):
     texts = sum((column for _, column in rows.items()), pd.Series("", rows.index, str))
     rows.index += head + 2 + texts.str.count("\n").cumsum().shift(fill_value=0).astype(int)
     rows = rows[(texts.str.strip() != "").to_numpy()]
-    rows = rows.apply(lambda column: (column if "".join(column).isascii() else
+    rows = rows.apply(lambda column: (column if "".join(column.tolist()).isascii() else
                                       column.str.normalize("NFC")).str.strip())
     if missing := [name for name in columns if name not in rows.columns]:
         nearest = ", and ".join(f"no column '{name}'; {did_you_mean(name, rows.columns)}"
@@ -273,7 +273,7 @@ def _refuse_duplicates(rows, path):
 
 
 def _refuse_one_sided(rows, found, path, places):
-    if sorted(rows.image_id) == list(found.image_id):
+    if sorted(rows.image_id.tolist()) == found.image_id.tolist():
         return
     rowless = sorted(found.image_id[~found.image_id.isin(rows.image_id)])
     imageless = rows[~rows.image_id.isin(found.image_id)].sort_values("image_id")
