@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 import torch
 
-from .core import replaced_whole
+from .core import explained_damage, replaced_whole
 
 # %% ../nbs/25_checkpoints.ipynb #c36e8157
 @dataclass
@@ -56,7 +56,10 @@ def load_checkpoint(
     optimizer: torch.optim.Optimizer,  # filled in place
 ) -> TrainingState:
     "Resume a training at its checkpoint; nothing is unpickled"
-    tensors = load_file(path)
+    with explained_damage(path, "delete it, and the training starts anew"):
+        tensors = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            state = TrainingState(**json.loads(file.metadata()["state"]))
     network.load_state_dict({name.removeprefix("network."): tensor
                              for name, tensor in tensors.items() if name.startswith("network.")})
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -66,8 +69,7 @@ def load_checkpoint(
             like = parameters[int(index)]
             moment = tensor.clone() if tensor.ndim == 0 else torch.empty_like(like).copy_(tensor)
             optimizer.state[like][key] = moment
-    with safe_open(path, framework="pt") as file:
-        return TrainingState(**json.loads(file.metadata()["state"]))
+    return state
 
 # %% ../nbs/25_checkpoints.ipynb #e1ecfe3e
 def save_network(
