@@ -816,6 +816,8 @@ def contrast_sentence(
     asked = table.index[table["row"] == named]
     sure = [place for place in dict.fromkeys([*asked, *order]) if table.loc[place, "decided"]]
     why = "" if known.any() else " How far trainings of one row differ is not known."
+    apart = known & ~table["decided"] & ((ends[0] > 0) | (ends[1] < 0))
+    why += " (p is corrected for the number of comparisons, intervals are not.)" * apart.any()
     if len(table) == 1:
         return f"Against {table['baseline'].item()}: {told.iloc[0]}, " \
                f"{'decided' if sure else 'not decided'}.{why}"
@@ -825,7 +827,7 @@ def contrast_sentence(
         return f"{count} is decided; the largest is {', then '.join(told[list(largest)])}.{why}"
     left = [place for place in dict.fromkeys([order[0], *asked]) if place not in sure]
     more = f"; {' and '.join(told[left])} {'is' if len(left) == 1 else 'are'} not" if left else ""
-    return f"{count} {'is' if len(sure) == 1 else 'are'} decided: {some(told[sure])}{more}."
+    return f"{count} {'is' if len(sure) == 1 else 'are'} decided: {some(told[sure])}{more}.{why}"
 
 # %% ../nbs/44_pages.ipynb #5cb4d908
 def show_found(
