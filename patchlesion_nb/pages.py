@@ -817,7 +817,8 @@ def contrast_sentence(
     sure = [place for place in dict.fromkeys([*asked, *order]) if table.loc[place, "decided"]]
     why = "" if known.any() else " How far trainings of one row differ is not known."
     apart = known & ~table["decided"] & ((ends[0] > 0) | (ends[1] < 0))
-    why += " (p is corrected for the number of comparisons, intervals are not.)" * apart.any()
+    if apart.any():
+        why += " (p is corrected for the number of comparisons, intervals are not.)"
     if len(table) == 1:
         return f"Against {table['baseline'].item()}: {told.iloc[0]}, " \
                f"{'decided' if sure else 'not decided'}.{why}"
