@@ -777,7 +777,10 @@ def tally_sentences(
     "What the claims come to, in three sentences."
     def named(verdict):
         chosen = verdicts[verdicts["direction"] == verdict]
-        listed = [f"{line.statement} ({line.claim})" for line in chosen[:3].itertuples()]
+        sizes = chosen["size_points"].map("; size {}".format).where(
+            ~chosen["size_points"].isin(["", verdict]), "")
+        listed = [f"{line.statement} ({line.claim}{size})"
+                  for line, size in zip(chosen[:3].itertuples(), sizes)]
         return "; ".join(listed) + f"; and {len(chosen) - 3} more" * (len(chosen) > 3)
 
     counts = tally(verdicts).loc["Direction"]

@@ -90,13 +90,13 @@ def beside_published(
                                          "not legible" if line.published_missing else "–"),
         "measured": _mean_and_deviation(line.mean, line.std if line.networks > 1 else np.nan,
                                         "missing"),
-        "difference": line.difference,
+        "minus published": line.difference,
         "95 % interval": "–" if pd.isna(line.low) else f"{line.low:.1f} to {line.high:.1f}",
         "sample std": line.sample_std, "at best checkpoint": line.best, "runs": line.networks,
     } for line in chosen.itertuples()]
     unpublished = chosen["published"].isna().all() and not chosen["published_missing"].any()
     empty = {"network": chosen["network"].nunique() <= 1, "published": unpublished,
-             "difference": unpublished, "sample std": chosen["sample_std"].isna().all(),
+             "minus published": unpublished, "sample std": chosen["sample_std"].isna().all(),
              "at best checkpoint": chosen["best"].isna().all()}
     return pd.DataFrame(rows).drop(columns=[name for name in empty if rows and empty[name]])
 
@@ -532,7 +532,7 @@ def show_results(
                        "results", page.asked.output)
     labels = {"mc_sensitivity": "MC-sensitivity", "mc_specificity": "MC-specificity",
               "f1": "F1" if f1 == "weighted" else f"F1 ({f1})"}
-    usual = {"formats": {"difference": "+.1f"},
+    usual = {"formats": {"minus published": "+.1f"},
              "row_kinds": row_kinds(page, table[table["metric"] == "mc_sensitivity"])}
     _show_scores(page, title, labels, usual)
     for metric, label in labels.items():
@@ -732,6 +732,7 @@ def show_differences(
 def _decided(page, table, spreads):
     "Which differences are decided, and what that means, in words."
     several = table["network"].nunique() > 1
+    table = table[~table["row"].isin(page.controls)]
     decided = [f"{f'{line.network} ' * several}{line.name} {line.difference:+.1f}"
                for line in table[table["decided"]].itertuples()]
     known = [(f" ({key[0]}, {images_name(page, key[1])})" * (len(page.data) > 1 or several),
@@ -801,7 +802,7 @@ def contrast_sentence(
     baseline: str | dict,  # as for `show_differences`
     named: str = "",  # a row to name in any case
 ) -> str:  # one or two sentences
-    "Which differences from a baseline are decided, gains first; if none is, the largest."
+    "Which rows score above and below a baseline, where that is decided; and the highest, if not."
     base = baseline if isinstance(baseline, str) else "its baseline"
     if table.empty:
         return f"No row can be compared with {base} yet."
@@ -810,25 +811,22 @@ def contrast_sentence(
     names = table["row"] + ("" if base == baseline else " minus " + table["baseline"])
     if table["network"].nunique() > 1:
         names = table["network"] + " " + names
-    told = pd.Series([f"{name} {difference:+.1f} points ({low:+.1f} to {high:+.1f})" for name,
-                      difference, low, high in zip(names, table["difference"], *ends)], table.index)
+    close = known & ~table["decided"] & ((ends[0] > 0) | (ends[1] < 0))
+    notes = table["p_holm"].map("; p {:.2f} after correction".format).where(close, "")
+    told = pd.Series([f"{name} {difference:+.1f} points ({low:+.1f} to {high:+.1f}{note})" for name,
+                      difference, low, high, note in zip(names, table["difference"], *ends, notes)],
+                     table.index)
     order = table["difference"].sort_values(ascending=False, kind="stable").index
-    asked = table.index[table["row"] == named]
-    sure = [place for place in dict.fromkeys([*asked, *order]) if table.loc[place, "decided"]]
-    why = "" if known.any() else " How far trainings of one row differ is not known."
-    apart = known & ~table["decided"] & ((ends[0] > 0) | (ends[1] < 0))
-    if apart.any():
-        why += " (p is corrected for the number of comparisons, intervals are not.)"
-    if len(table) == 1:
-        return f"Against {table['baseline'].item()}: {told.iloc[0]}, " \
-               f"{'decided' if sure else 'not decided'}.{why}"
-    count = f"{len(sure) or 'None'} of {len(table)} differences from {base}"
-    if not sure:
-        largest = dict.fromkeys([table["difference"].abs().idxmax(), *asked])
-        return f"{count} is decided; the largest is {', then '.join(told[list(largest)])}.{why}"
-    left = [place for place in dict.fromkeys([order[0], *asked]) if place not in sure]
-    more = f"; {' and '.join(told[left])} {'is' if len(left) == 1 else 'are'} not" if left else ""
-    return f"{count} {'is' if len(sure) == 1 else 'are'} decided: {some(told[sure])}{more}.{why}"
+    sure = table.loc[order, "decided"].astype(bool)
+    above, below = (sure.index[sure & side] for side in (
+        table.loc[order, "difference"] > 0, table.loc[order, "difference"] <= 0))
+    parts = [f"{len(above)} of {len(table)} rows score{'s' * (len(above) == 1)} above {base}: "
+             f"{some(told[above], 4)}" if len(above) else f"No row is shown to score above {base}"]
+    parts += [f"{len(below)} below: {some(told[below[::-1]])}"] * bool(len(below))
+    left = dict.fromkeys([order[0], *table.index[table["row"] == named]])
+    parts += [f"{told[place]} is not decided" for place in left if not sure[place]]
+    once = " Rows were trained once: chance between trainings is not known, so nothing is decided."
+    return f"{'; '.join(parts)}.{'' if known.any() else once}"
 
 # %% ../nbs/44_pages.ipynb #5cb4d908
 def show_found(
@@ -868,8 +866,8 @@ def waterfall(
     return {"figure": figures.plot_waterfall(steps, (first, start), rows[-1]),
             "alt": f"{network}, from {first} at {start:.1f} % to {rows[-1]}: {told}.",
             "caption": f"{network}: from {first} to {rows[-1]}, step by step. Whiskers: 95 % "
-                       "interval of each step, with retraining where that is known. Pale: "
-                       "undecided.", "name": "waterfall"}
+                       "interval of each step, with retraining where that is known. Green: "
+                       "gain; orange: loss; pale: undecided.", "name": "waterfall"}
 
 # %% ../nbs/44_pages.ipynb #ea1a1cd6
 def recalls(

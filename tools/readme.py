@@ -24,7 +24,7 @@ def provenance(profile):
     return pd.read_csv(file, dtype=str, keep_default_na=False, index_col="what")["value"]
 
 
-FOUND = {"lowres": {"table_2_attention": [0, 1]}, "demo": {"table_2_attention": [0], "extension_controls": [0], "claims": [0]}}
+FOUND = {"lowres": {"table_2_attention": [0, 1]}, "demo": {"table_2_attention": [0], "extension_controls": [0, 1], "claims": [0]}}
 
 
 def found(profile):
@@ -34,7 +34,7 @@ def found(profile):
         sentences = json.loads((kept(profile) / page / "found.json").read_text("utf-8"))["sentences"]
         for place in chosen:
             text = sentences[place].removeprefix(f"{load_profile(profile).network_labels[0]}: ")
-            text = re.sub(r" \([^()]* to [^()]*\)|, [^ ]+ \([^()]* to [^()]*\)", "", text)
+            text = re.sub(r" \([^()]* to [^()]*\)", "", text)
             parts = [part for part in re.split(r"(?<=\.) (?=[A-Z])", text) if part not in said]
             said.update(parts)
             lines.append(f"- {text[0].upper()}{' '.join(parts)[1:]}")
