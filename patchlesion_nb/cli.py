@@ -208,8 +208,10 @@ def init_command(
     degrees = tuple(word.strip() for word in levels.split(",") if word.strip())
     written, told = write_profile(source, images, output, image=image, label=label, group=group,
                                   certainty=certainty, levels=degrees)
-    told += [f"\n{written}", f"What it costs: patchlesion plan --profile {written.name}",
-             f"The pages:     patchlesion study --profile {written.name}"]
+    next_steps = {"What it asks for": "plan", "All of it": "study",
+                  "One training, so that the plan tells hours": "train Downsampling --folds 0"}
+    told += [f"\n{written}", *(f"{what}: patchlesion {words} --profile {written.name}"
+                               for what, words in next_steps.items())]
     typer.echo("\n".join(told))
 
 # %% ../nbs/50_cli.ipynb #1fb4fe8f

@@ -38,7 +38,8 @@ NAMED = {  # what the names of columns have in them
     "certainty": r"certain|confiden|sure|quality|agree|evidence|verifi|dx_type|confirm",
     "group": r"patient|lesion|subject|case|person|individual|animal|specimen|sample|slide|sheet|"
              r"group|series|session|^eye",
-    "class": r"class|label|target|diagnos|^dx$|categor|pattern|species|kind|^y$"}
+    "class": r"class|label|target|diagnos|^dx$|categor|pattern|species|kind|finding|defect|"
+             r"disease|grade|^y$"}
 ORDERS = (DIAGNOSIS_TYPES, ("low", "medium", "high"), ("low", "moderate", "high"),
           ("unsure", "sure"), ("uncertain", "certain"), ("possible", "probable", "definite"),
           ("weak", "strong"), ("poor", "fair", "good", "excellent"), ("no", "yes"),
@@ -96,7 +97,11 @@ def _chosen(rows, kind, images):
     if not equal:
         return "", ""
     best, *others = sorted(equal, key=lambda name: rows[name].nunique())
-    why = "By its name" if named else "No name tells; it has the fewest values that recur"
+    if others and not named:
+        told = [f"{name} ({some(sorted(set(rows[name])))})" for name in (best, *others)]
+        raise DataError(f"no name says which column is the {kind}, and {len(told)} could be: "
+                        f"{some(told, 9)}. Name it with --{kind}-column.")
+    why = "By its name" if named else "No name tells; no other has values that recur"
     more = f", as well as {some(others)} could be" if others else ""
     return best, f"{why}{more}. For another column: --{kind}-column."
 
@@ -357,6 +362,13 @@ def _own_split(rows, table, csv):
                        csv.with_name(f"{csv.stem}_split.csv"))
 
 # %% ../nbs/38_own.ipynb #5dd181a3
+_ABSENT = {  # column that there is none of: what is said
+    "group": "no column by its name. Where several images show one thing (a patient, a slide, a "
+             "wall), name its column with --group-column, else it may be in training and in test",
+    "certainty": "no column by its name. --certainty-column names one that says how sure a class "
+                 "is"}
+
+
 def _read_own(source, images, name, asked):
     "The images of a CSV, what a profile says of them, and what was guessed, a sentence each"
     rows = read_rows(source, [])
@@ -366,7 +378,7 @@ def _read_own(source, images, name, asked):
     columns = {"image": found.image, "class": found.label, "group": found.group,
                "certainty": found.certainty}
     told = [f"{kind}: column {column!r}. {found.reasons[kind]}" if column else
-            f"{kind}: no column. --{kind}-column names one" for kind, column in columns.items()]
+            f"{kind}: {_ABSENT[kind]}" for kind, column in columns.items()]
     return table, dict(
         folder=images, table=source, paper_subject=False, columns=columns, levels=found.levels,
         classes=table.classes, why=found.reasons, split=_own_split(rows, table, source),

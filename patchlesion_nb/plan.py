@@ -28,7 +28,7 @@ from .profiles import Profile
 from .rows import EXPERIMENTS, TABLE_5, Row, experiment_named
 from .runs import RunStore, evaluation_identity, initial_weights, run_identity
 from .sources import (
-    Source, SourceImages, check_test_set, image_folder, prepare_source)
+    Source, SourceImages, check_test_set, count_parts, image_folder, prepare_source)
 from .splits import authors_split, split_fingerprint
 
 # %% ../nbs/33_plan.ipynb #3460472b
@@ -436,10 +436,12 @@ def asked_places(
     return places | {place for place in store.sizes() if place.split("/")[1] in unsure}
 
 # %% ../nbs/33_plan.ipynb #1b8ff21f
-def _part_sizes(source, images):
-    "Images of each part: counted where they are there, else as the source promises"
+def _part_sizes(source, images, root=None):
+    "Images of each part: counted where they or a table are there, else as the source promises"
     if images is not None:
         return images.split.value_counts().to_dict()
+    if source.table:
+        return count_parts(source, root)
     if source.split == "authors":
         return authors_split().value_counts().to_dict()
     if source.layout == "synthetic_derm7pt":
@@ -625,7 +627,7 @@ def plan_study(
 ) -> Plan:
     "What is there, what is missing, and what that will cost"
     store, data = store or RunStore(), data or {}
-    sizes = {source.name: _part_sizes(source, data.get(source.name))
+    sizes = {source.name: _part_sizes(source, data.get(source.name), store.root)
              for source, _ in _sources_of(profile, runs, None)}
     finished = finished_runs(store)
     trainings = [(cells, _plan_row(cells, data, store, sizes, finished))
@@ -698,13 +700,14 @@ def format_plan(
     trainings = plan.trainings
     if not len(trainings):
         return f"{plan.profile}: nothing is asked for"
-    states = trainings["state"].value_counts()
+    states, time = trainings["state"].value_counts(), _total(trainings["hours"], told_time)
+    time += " until one like it has finished here" * ("unknown" in time)
     facts = {
         "state": ", ".join(f"{states.get(s, 0)} {s}" for s in ("there", "begun", "missing")),
         "evaluations missing": f"{trainings['evaluations'].sum()}",
         "images to show": _total(trainings["images"]),
         "crops to compute": _total(trainings["crops"]),
-        "time": _total(trainings["hours"], told_time),
+        "time": time,
         "disk for runs": _total(trainings["bytes"], lambda size: _in_units(size, _SIZES)),
         "disk for pixels": _total(pd.Series([plan.pixel_bytes]), lambda b: _in_units(b, _SIZES)),
     }

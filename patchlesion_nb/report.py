@@ -287,9 +287,10 @@ def page_heading(
 _SKIN = re.compile(
     r"skin|melan|n[ae]?ev(us|i)|carcinoma|keratos|dermat|dermos|biops|benign|histopath|clinic|"
     r"diagnos[ei]s (is|was|were)|lesion['’]s|masks?\b|find the lesion|part of the lesion|"
-    r"put lesions|"
+    r"put lesions|page of claims|"
     r"\b(HAM(10000)?|SPC|ISIC|derm7pt|MEL|NV|BCC|AKIEC|BKL|DF|VASC)\b", re.I)
-_SENTENCE = re.compile(r"(?:[^.?!]|[.?!](?![”\")\]]*(?:\s|$)))+[.?!]*[”\")\]]*\s*|[.?!]")
+_SENTENCE = re.compile(
+    r"(?:[^.?!]|(?<=Diag)\.|[.?!](?![”\")\]]*(?:\s|$)))+[.?!]*[”\")\]]*\s*|[.?!]")
 
 
 def _without_skin(source):
