@@ -11,9 +11,9 @@ A stage `works`, or is `refused` in the library's own words; anything else is a 
 after which weights of a half change no output by a thousandth: a normalisation of each crop follows and undoes them.
 What the network cannot do without blocks, or not within the limits, is `not tried`.
 
-Each network has a process of its own on one thread: a copy of a server that has imported torch and timm. The smallest
-network of each of timm's modules comes first, then of each first word of a name, then the rest, by the sizes that
-names tell. Begun again, it goes on with those that are `not yet` tried; names that contain a PART are tried again.
+Each network has a process of its own on one thread: a copy of a server that has imported torch and timm. Small ones
+come first, as names tell: one of each of timm's modules, one of each first word of a name, then the rest; then so do
+large ones. Begun again, it goes on with those that are `not yet` tried; names that contain a PART are tried again.
 
 usage: python tools/timm_matrix.py [--jobs N] [--only PART ...] [--limit-seconds 60] [--limit-gib 6] [--minutes N]
 """
@@ -177,7 +177,8 @@ def attempt(network, stages, crops, plain):
         if out_of_memory(error):
             raise
         kind = "refused" if was_refused(error) else "faults"
-        return dict(kind=kind, stages=stages, no_effect=[], difference=0, reason=words(error))
+        reason = words(error).replace(f"'{stages[0]}.attention'", "'*.attention'")
+        return dict(kind=kind, stages=stages, no_effect=[], difference=0, reason=reason)
 
 
 def attempts(network, stages, crops, plain):
@@ -230,7 +231,7 @@ def examine_here(name, sender, seconds, gib):
     for number in (1, 2):
         os.dup2(os.open(os.devnull, os.O_WRONLY), number)
     resource.setrlimit(resource.RLIMIT_DATA, (int(gib * 2**30),) * 2)
-    resource.setrlimit(resource.RLIMIT_CPU, (int(seconds),) * 2)
+    resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds) + 5))
     torch.set_num_threads(1)
     try:
         found = examine(name, sender.send)
@@ -250,7 +251,7 @@ def judge(name, seconds=60, gib=6):
     process.start()
     sender.close()
     found = dict(network=name)
-    end = time.time() + 10 * seconds
+    end = time.time() + 20 * seconds  # by the clock: one that waits for something uses no processor
     try:
         while "result" not in found and receiver.poll(max(0, end - time.time())):
             found |= receiver.recv()
@@ -260,10 +261,11 @@ def judge(name, seconds=60, gib=6):
     process.kill()
     process.join()
     if "result" not in found:
-        at = "with blocks" if "stages" in found else "without blocks"
-        late = status in (None, -signal.SIGXCPU, -signal.SIGKILL)
-        found |= dict(result="not tried" if late or "stages" not in found else "fault", reason=(
-            f"takes more than {seconds:g} s, ended {at}" if late else f"exit status {status} {at}"))
+        late = {None: f"no result after {20 * seconds:g} s by the clock",
+                -signal.SIGXCPU: f"takes more than {seconds:g} s of a processor"}.get(status)
+        result = "not tried" if late or "stages" not in found else "fault"
+        where = "with blocks" if "stages" in found else "without blocks"
+        found |= dict(result=result, reason=f"{late or f'exit status {status}'}, {where}")
     return found
 
 
@@ -303,7 +305,7 @@ def save(rows):
 
 
 def in_order(rows):
-    "The smallest network of each module first, then of each first word, then the rest, as names tell sizes"
+    "Small before large, as names tell; of these, one of each module first, then of each first word, then the rest"
     def size(name):
         word = min((SIZES.index(word) for word in re.split(r"[_\d]+", name) if word in SIZES), default=SIZES.index("s"))
         return word * 1000 + min(999, int(re.search(r"\d+|$", name)[0] or 0))
@@ -311,7 +313,8 @@ def in_order(rows):
     rows = rows.assign(size=rows["network"].map(size), word=rows["network"].str.extract("^([a-z]*)")[0])
     rows = rows.sort_values("size", kind="stable")
     rank = rows.duplicated("module").astype(int) + rows.duplicated(["module", "word"])
-    return rows.assign(rank=rank).sort_values(["rank", "size"], kind="stable")["network"]
+    large = rows["size"] >= SIZES.index("medium") * 1000
+    return rows.assign(large=large, rank=rank).sort_values(["large", "rank", "size"], kind="stable")["network"]
 
 
 def summary(rows):
