@@ -8,8 +8,9 @@ Blocks are placed after its stages (`network_stages`), all at once, and in halve
 - in training, gradients reach each block and the network's first layer.
 
 A stage `works`, or is `refused` in the library's own words; anything else is a `fault`. `without_effect` names stages
-after which weights of a half change no output by a thousandth: a normalisation of each crop follows and undoes them.
-What the network cannot do without blocks, or not within the limits, is `not tried`.
+after which weights of a half change no output by a thousandth: a normalisation of each crop follows and undoes them,
+or the signal fades in a network that is not trained; the column does not tell which. What the network
+cannot do without blocks, or not within the limits, is `not tried`.
 
 Each network has a process of its own on one thread: a copy of a server that has imported torch and timm. Small ones
 come first, as names tell: one of each of timm's modules, one of each first word of a name, then the rest; then so do
