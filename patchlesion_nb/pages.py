@@ -998,19 +998,16 @@ def contrast_groups(
     names: tuple = ("first", "second"),  # what the reader calls the groups
 ) -> pd.DataFrame:  # network, row, both scores (percent), difference, intervals, p, p_holm, decided
     "How much better each row's networks do on one group of images than on another."
-    def both(p):
-        return all(group(page.data[p.dataset], p).any() for group in (first, second))
-
-    def apart(p):
-        matrix = confusion(*_pair(page, p, first, second), 3 * len(p.classes))
-        return float(-np.diff(_scores_apart(matrix))[0])
+    def apart(*row):  # NaN where no class has images in both groups
+        pairs = np.concatenate([_pair(page, p, first, second) for p in row], axis=1)
+        return float(-np.diff(_scores_apart(confusion(*pairs, 3 * len(row[0].classes))))[0])
 
     lines = []
     with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
-        spreads = results.training_spreads(filter(both, page.telling), page.data, apart)
+        telling = [p for p in page.telling if not np.isnan(apart(p))]
+        spreads = results.training_spreads(telling, page.data, apart)
         for key, row in by_row(page.predictions).items():
-            if all(any(group(page.data[p.dataset], p).any() for p in row)
-                   for group in (first, second)):
+            if not np.isnan(apart(*row)):
                 spread = spreads.get((row[0].network, row[0].dataset))
                 lines.append((*key, *_contrast(page, row, first, second, spread)))
     columns = ["network", "row", *names, *PairedTest._fields]
@@ -1031,7 +1028,7 @@ def show_contrast(
         caption = f"{metric}: {names[0]} minus {names[1]}, points, with 95 % interval"
         _display_differences(page, table, caption, name)
     elif page.cells:
-        print(f"No row has images of both groups, {' and '.join(names)}.")
+        print(f"No class has images in both groups, {' and '.join(names)}.")
 
 # %% ../nbs/44_pages.ipynb #71db2eef
 def show_audit(
