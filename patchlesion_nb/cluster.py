@@ -230,7 +230,7 @@ def _begin(tasks, runs, progress):
         begun[task.remote(home, cells, sent[dataset], run)] = cells, images, work
     if progress:
         has = ray.cluster_resources()
-        print(f"Ray: {has.get('CPU', 0):g} processors, {has.get('GPU', 0):g} GPUs", flush=True)
+        tqdm.write(f"Ray: {has.get('CPU', 0):g} processors, {has.get('GPU', 0):g} GPUs")
     return home, begun
 
 # %% ../nbs/51_cluster.ipynb #96495119
