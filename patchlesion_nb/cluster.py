@@ -207,7 +207,7 @@ def _task(home, cells, images, run):
 
     def ask(name, *words):
         try:
-            return ray.get(getattr(home, name).remote(*words))
+            return getattr(home, name).remote(*words).future().result()
         except ray.exceptions.RayError as error:
             raise ConnectionError(f"home cannot answer ({name}): {error}") from error
 
