@@ -325,7 +325,8 @@ def study_command(
     only: Tables = None,
     networks: Networks = None,
     folds: FoldsOption = None,
-    executor: Annotated[str, typer.Option(help="How missing runs are made.")] = "serial",
+    executor: Annotated[str, typer.Option(
+        help="How missing runs are made: serial, processes or ray.")] = "serial",
     train: Annotated[bool, typer.Option(help="--no-train: mark missing rows as missing.")] = True,
     library: Annotated[bool, typer.Option(help="Render the library's notebooks, too.")] = False,
     keep: Annotated[bool, typer.Option(help="Copy the numbers, to be committed.")] = False,

@@ -702,19 +702,20 @@ def format_plan(
         return f"{plan.profile}: nothing is asked for"
     states, time = trainings["state"].value_counts(), _total(trainings["hours"], told_time)
     time += " until one like it has finished here" * ("unknown" in time)
+    to_do = trainings[(trainings["state"] != "there") | (trainings["evaluations"] > 0)]
     facts = {
         "state": ", ".join(f"{states.get(s, 0)} {s}" for s in ("there", "begun", "missing")),
         "evaluations missing": f"{trainings['evaluations'].sum()}",
         "images to show": _total(trainings["images"]),
         "crops to compute": _total(trainings["crops"]),
         "time": time,
+        "machines that help": f"up to {len(to_do)} (--executor ray)" if len(to_do) else "none",
         "disk for runs": _total(trainings["bytes"], lambda size: _in_units(size, _SIZES)),
         "disk for pixels": _total(pd.Series([plan.pixel_bytes]), lambda b: _in_units(b, _SIZES)),
     }
     head = f"{plan.profile}: {', '.join(plan.experiments)}"
     told = [f"  {name:<20} {value}" for name, value in facts.items()]
     notes = ["", *plan.notes] if plan.notes else []
-    to_do = trainings[(trainings["state"] != "there") | (trainings["evaluations"] > 0)]
     rows = ["", *_plan_table(plan, to_do).splitlines()] if lines != 0 and len(to_do) else []
     if lines is not None and len(rows) - 2 > lines > 0:
         rows[lines + 2 :] = [f"... and {len(rows) - 2 - lines} more lines, with --all"]
