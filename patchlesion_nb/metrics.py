@@ -355,12 +355,11 @@ def adjust_p(
     p_values: Sequence[float],  # of the comparisons of one family, 0 to 1
 ) -> np.ndarray:  # float64, one each, in the same order
     "p values corrected for their number, by Holm's method"
+    from statsmodels.stats.multitest import multipletests
     p_values = np.asarray(p_values, dtype=np.float64)
     if p_values.ndim != 1 or not ((p_values >= 0) & (p_values <= 1)).all():
         raise ValueError(f"p values {p_values}: expected numbers from 0 to 1.")
-    order = np.argsort(p_values)
-    corrected = np.maximum.accumulate(p_values[order] * np.arange(len(order), 0, -1))
-    return np.minimum(corrected, 1)[np.argsort(order)]
+    return multipletests(p_values, method="holm")[1] if len(p_values) else p_values
 
 # %% ../nbs/23_metrics.ipynb #0b599fdc
 def _by_fold(probabilities):

@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 STRESS = ("tests/fuzzed_inputs", "tests/full_disk", "tests/random_kills")
 FOLDERS = ("experiments", "tests", "tutorials", "benchmarks")
 BIN = Path(sys.executable).parent
-IMPORTS = ["papermill", "nbdev.test", "matplotlib.pyplot", "seaborn", "pyarrow.parquet", "scipy.stats",
+IMPORTS = ["papermill", "nbdev.test", "matplotlib.pyplot", "seaborn", "pyarrow.parquet", "scipy.stats", "statsmodels.api",
            "sklearn.model_selection", "torchvision.transforms.v2", "timm", "fastai.callback.schedule", "fastai.learner"]
 COPIES = multiprocessing.get_context("forkserver")
 
