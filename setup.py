@@ -9,8 +9,9 @@ HERE = Path(__file__).parent
 parser = ConfigParser(delimiters=["="])
 parser.read(HERE / "settings.ini", encoding="utf-8")
 settings = parser["DEFAULT"]
-extras = {name: settings[f"{name}_requirements"].split() for name in ("study", "dev", "export", "hub", "lite0", "ray")}
-extras["dev"] += extras["study"]
+extras = {name: settings[f"{name}_requirements"].split()
+          for name in ("study", "dev", "export", "hub", "lite0", "ray", "tensorboard")}
+extras["dev"] += extras["study"] + extras["tensorboard"]
 
 
 class WithExperiments(build_py):

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['app', 'data_app', 'Quiet', 'ProfileOption', 'DataRoot', 'Tables', 'FoldsOption', 'Networks', 'runs_app', 'command',
            'data_download', 'data_check', 'data_prepare', 'init_command', 'plan_command', 'train_command',
-           'study_command', 'runs_list', 'runs_show', 'runs_keep', 'runs_pack', 'runs_merge', 'runs_prune',
-           'check_command', 'view_command', 'predict_command', 'export_command', 'parse_values', 'tune_command',
-           'judge_command', 'protocol_command', 'bench_command']
+           'study_command', 'runs_list', 'runs_show', 'runs_keep', 'runs_tensorboard', 'runs_pack', 'runs_merge',
+           'runs_prune', 'check_command', 'view_command', 'predict_command', 'export_command', 'parse_values',
+           'tune_command', 'judge_command', 'protocol_command', 'bench_command']
 
 # %% ../nbs/50_cli.ipynb #dc868aaf
 import json
@@ -445,6 +445,25 @@ def runs_keep(profile: ProfileOption = "demo", data_root: DataRoot = None, quiet
     new, count = results.keep_runs(chosen, data, store)
     typer.echo("\n".join([*(f"new: {run}" for run in new), f"{count} finished runs of "
                            f"{chosen.name} are kept in {store.kept / 'runs'}"]))
+
+# %% ../nbs/50_cli.ipynb #68796192
+@command(runs_app, "tensorboard")
+def runs_tensorboard(
+    folder: Annotated[Path, typer.Argument(help="Gets one folder per run.")],
+    profile: ProfileOption = "demo",
+    data_root: DataRoot = None,
+    quiet: Quiet = False,
+):
+    "Write the learning curves of finished and kept trainings for TensorBoard."
+    from patchlesion_nb import export, pages, plan, profiles, runs
+
+    chosen = profiles.load_profile(profile)
+    cells, store = plan.study_runs(chosen), runs.RunStore(None, chosen.name)
+    data = plan.study_data_if_there(chosen, cells, data_root, store=store)
+    there = [cell for cell in cells if cell.run.dataset in data]
+    new = export.write_tensorboard(pages.learning_history(there, data, store), folder)
+    typer.echo("\n".join([*(f"new: {name}" for name in new), f"{len(new)} runs are new in {folder}; "
+                           f"to see them: tensorboard --logdir {shlex.quote(str(folder))}"]))
 
 # %% ../nbs/50_cli.ipynb #b5774cdd
 @command(runs_app, "pack")
