@@ -12,6 +12,7 @@ from functools import partial
 from itertools import accumulate, zip_longest
 
 import numpy as np
+import pandas as pd
 import torch
 
 from .augment import augment, normalize
@@ -64,12 +65,7 @@ def draws(
 ) -> list[np.ndarray]:  # batches of draws; the row is the remainder of a division by row_count
     "Number the copies of each image in an epoch"
     shown = np.concatenate(batches)
-    if np.bincount(shown).max(initial=0) <= 1:
-        return batches
-    order = np.argsort(shown, kind="stable")
-    ranked = shown[order]
-    copies = np.empty_like(shown)
-    copies[order] = np.arange(len(shown)) - np.searchsorted(ranked, ranked)
+    copies = pd.Series(shown).groupby(shown).cumcount().to_numpy()
     return _cut_batches(shown + copies * row_count, [len(batch) for batch in batches])
 
 # %% ../nbs/22_loading.ipynb #61d2a5cb

@@ -76,17 +76,12 @@ class PatchNetwork(nn.Module):
         self,
         crops: torch.Tensor,  # [B, N, C, h, w]
     ) -> torch.Tensor:  # logits [B, N, classes]; [B, 1, classes] with an aggregation
-        crops = self.initial_attention(_checked(crops))
+        if crops.ndim != 5:
+            raise ValueError(f"crops of [B, N, C, h, w] are expected, got {list(crops.shape)}")
+        crops = self.initial_attention(crops)
         features = self.backbone(crops.flatten(0, 1))
         features = features.unflatten(0, crops.shape[:2])
         return self.head(self.aggregation(self.end_attention(features)))
-
-
-@torch.fx.wrap
-def _checked(crops):
-    if crops.ndim != 5:
-        raise ValueError(f"crops of [B, N, C, h, w] are expected, got {list(crops.shape)}")
-    return crops
 
 # %% ../nbs/11_models.ipynb #6af2c041
 def pretrained_config(name):

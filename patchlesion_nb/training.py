@@ -265,15 +265,14 @@ def make_learner(
     loaders: DataLoaders,  # training and validation loaders of (crops, target, weight)
     network: torch.nn.Module,  # crops to logits of each crop
     config: RunConfig,  # resolved; uses learning_rate, loss_reduction, crop_loss
-    callbacks: Sequence[Callback] = (),  # what the loop does beside training
 ) -> Learner:
-    "fastai's `Learner` with torch's Adam and the weighted loss, and no callback but these"
+    "fastai's `Learner` with torch's Adam and the weighted loss, and no callback of its own"
     loaders.n_inp = 1
     loss = partial(weighted_cross_entropy, reduction=config.loss_reduction,
                    crop_loss=config.crop_loss)
     learner = Learner(
         loaders, network, loss_func=loss, opt_func=partial(OptimWrapper, opt=torch.optim.Adam),
-        lr=config.learning_rate, default_cbs=False, cbs=[TrainEvalCallback(), *callbacks])
+        lr=config.learning_rate, default_cbs=False, cbs=TrainEvalCallback())
     learner.create_opt()
     return learner
 
