@@ -134,7 +134,6 @@ def copy_findings(
     table: ImageTable,
     facts: pd.DataFrame,  # of `image_facts`
     split: pd.Series | None = None,  # part of each image, by id; None: not known
-    at_most: int = ALIKE,  # bits of 256 that may differ
 ) -> list[Finding]:
     "Images of two lesions with equal pixels, or that look alike"
     rows = table.images.set_index("image_id")
@@ -142,9 +141,9 @@ def copy_findings(
     first = known.groupby("pixels")["image_id"].transform("first")
     equal = zip(first, known["image_id"])
     single = known.drop_duplicates("pixels").set_index("image_id")["look"]
-    alike = alike_pairs(single, at_most).itertuples(index=False, name=None)
+    alike = alike_pairs(single).itertuples(index=False, name=None)
     kinds = {"have equal pixels": equal,
-             f"look alike (perceptual hashes differ in at most {at_most} of 256 bits)": alike}
+             f"look alike (perceptual hashes differ in at most {ALIKE} of 256 bits)": alike}
     findings = []
     for what, pairs in kinds.items():
         pairs = [pair for pair in pairs if rows.lesion_id[pair[0]] != rows.lesion_id[pair[1]]]
