@@ -79,7 +79,7 @@ def image_weights(
     targets: np.ndarray,  # int [n], class index of each training image
     classes: Sequence[str],  # C names, in the order of the targets
     config: RunConfig,  # its fields of balancing count
-    diagnosis_types: Sequence[str] | None = None,  # n words; needed by diagnosis_guided
+    diagnosis_types: Sequence[str],  # n words, "" where it is not known; for diagnosis_guided
 ) -> np.ndarray:  # float32 [n], above 0
     "The weight of each training image in the loss"
     targets = np.asarray(targets)
@@ -88,8 +88,7 @@ def image_weights(
         return np.ones(len(targets), dtype=np.float32)
     weights = class_weights(targets, len(classes), config.balancing_exponent)[targets]
     if config.balancing == "diagnosis_guided":
-        types = [""] * len(targets) if diagnosis_types is None else diagnosis_types
-        weights = weights * diagnosis_factors(targets, classes, types, config)
+        weights = weights * diagnosis_factors(targets, classes, diagnosis_types, config)
     return weights.astype(np.float32)
 
 # %% ../nbs/21_balancing.ipynb #f96a99c1

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator)
 
 # %% ../nbs/20_config.ipynb #d4881ca2
 class _Settings(BaseModel):
@@ -41,16 +42,15 @@ class _Settings(BaseModel):
         return values
 
 # %% ../nbs/20_config.ipynb #99d41073
-def _check_crop_count(count):
-    "Refuses a number of crops that has no layout"
+def _with_layout(count):
+    "A number of crops, refused where it has no layout"
     if count != 5 and isqrt(count) ** 2 != count:
-        raise ValueError(f"crop_count = {count}: take 5 (corners and centre) or a square "
-                         "such as 1, 4, 9 or 16.")
+        raise ValueError("take 5 (corners and centre) or a square such as 1, 4, 9 or 16.")
+    return count
 
 
 def _check_values(config):
     "Refuses values that contradict each other"
-    _check_crop_count(config.crop_count)
     if config.accumulate > config.batch_size:
         raise ValueError(f"accumulate = {config.accumulate}: a batch of batch_size = "
                          f"{config.batch_size} images has at most as many parts.")
@@ -62,6 +62,7 @@ def _check_values(config):
     return config
 
 # %% ../nbs/20_config.ipynb #863daeb5
+_CropCount = Annotated[int, Field(ge=1), AfterValidator(_with_layout)]
 _Factor = Annotated[float, Field(gt=0, le=1000)]
 _Mean = tuple[float, float, float]
 _Above0 = Annotated[float, Field(gt=0)]
@@ -90,8 +91,8 @@ class RunConfig(_Settings):
         "ordered_crop", description="how crops are taken in training; paper II-D")
     crop_size: int = Field(
         224, ge=1, description="side of a crop in pixels, at least 1; paper II-D: 224")
-    crop_count: int = Field(
-        9, ge=1, description="crops an image in training, 5 or a square; counts for "
+    crop_count: _CropCount = Field(
+        9, description="crops an image in training, 5 or a square; counts for "
         "ordered_crop, the others take 1; paper II-E: 5, 9, 16")
     # how the crops of an image become one answer
     aggregation: Literal["mean", "gru", "abmil"] = Field(
@@ -207,8 +208,8 @@ class EvaluationConfig(_Settings):
     checkpoint: Literal["last", "best"] = Field(
         "last", description="weights after the last epoch, or those with the highest validation "
         "MC-sensitivity; code: last; D11")
-    crop_count: int | None = Field(
-        None, ge=1, description="ordered crops an image, 5 or a square; None: as trained, and 9 "
+    crop_count: _CropCount | None = Field(
+        None, description="ordered crops an image, 5 or a square; None: as trained, and 9 "
         "for multi_crop; paper II-E: 5, 9, 16")
     single_crop_eval: Literal["share85", "center336"] = Field(
         "share85", description="centre crop that single_crop is evaluated on; paper II-D: "
@@ -216,11 +217,6 @@ class EvaluationConfig(_Settings):
     crops_at_once: int = Field(
         144, ge=1, description="crops that go through the network together, at least 1; chosen "
         "here: 144 fit 2 GB at 224, and are a multiple of 9 and 16")
-
-    @model_validator(mode="after")
-    def _crops_have_a_layout(self):
-        _check_crop_count(1 if self.crop_count is None else self.crop_count)
-        return self
 
 # %% ../nbs/20_config.ipynb #16ff6862
 @lru_cache

@@ -43,9 +43,9 @@ class Finding:
 
 # %% ../nbs/08_doctor.ipynb #6a2ce79c
 def read_findings(
-    read: Callable[[], ImageTable],  # such as `lambda: read_images(folder)`
-) -> tuple[ImageTable | None, list[Finding]]:  # None: the reader could not go on
-    "The images as far as they can be read, and all that is wrong with their metadata"
+    read: Callable,  # such as `lambda: read_images(folder)`
+) -> tuple[object, list[Finding]]:  # what was read; None: the reader could not go on
+    "A table or a split as far as it can be read, and all that is wrong with it"
     problems, table = [], None
     with gathered(problems), warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
@@ -185,10 +185,6 @@ def examine(
     if table is None:
         return None, findings
     facts = image_facts(table.images, table.name if progress else "")
-    split, problems = None, []
-    try:
-        split = shipped_split(table, folder)
-    except DataError as error:
-        problems = [Finding("error", str(error), error.mend, error.file, error.lines)]
+    split, problems = read_findings(lambda: shipped_split(table, folder))
     return table, [*findings, *pixel_findings(facts), *problems,
                    *copy_findings(table, facts, split)]

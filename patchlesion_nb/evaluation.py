@@ -6,7 +6,6 @@
 __all__ = ['write_logits', 'read_logits', 'write_attention', 'read_attention', 'trained_network', 'forward_pass', 'evaluate']
 
 # %% ../nbs/27_evaluation.ipynb #6488f6c6
-import json
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +142,5 @@ def evaluate(
     folder.mkdir(parents=True, exist_ok=True)
     write_logits(folder, image_ids, logits, table.classes)
     write_attention(folder, image_ids, weights)
-    asked = json.dumps(evaluation.model_dump(), indent=1)
-    (folder / "evaluation.json").write_text(asked + "\n", "utf-8")
+    (folder / "evaluation.json").write_text(evaluation.model_dump_json(indent=1) + "\n", "utf-8")
     return folder

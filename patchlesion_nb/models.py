@@ -107,14 +107,11 @@ def _build_backbone(name, load, densenet_final_relu):
 
 
 def _place(attention, backbone, crop_count):
-    blocks = {}
-    if attention in ("initial", "dual"):
-        blocks["initial_attention"] = PatchAttention(crop_count)
-    if attention in ("end", "dual"):
-        blocks["end_attention"] = PatchAttention(crop_count)
-    if attention not in ("none", "initial", "end", "dual"):
+    places = {"none": (), "initial": ("initial",), "end": ("end",), "dual": ("initial", "end")}
+    if attention not in places:
         place_attention(backbone, attention, crop_count)
-    return blocks
+    blocks = places.get(attention, ())
+    return {f"{place}_attention": PatchAttention(crop_count) for place in blocks}
 
 
 def _check_option(name, value, known):

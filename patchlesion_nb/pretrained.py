@@ -64,12 +64,8 @@ def _tensors(found, prefix=""):
 def _prefixes(names, expected):
     "How many of the expected names are under each prefix"
     parts = [name.split(".") for name in names]
-    return Counter(
-        ".".join(part[:cut] + [""]) if cut else ""
-        for part in parts
-        for cut in range(len(part))
-        if ".".join(part[cut:]) in expected
-    )
+    return Counter(".".join([*part[:cut], ""]) for part in parts for cut in range(len(part))
+                   if ".".join(part[cut:]) in expected)
 
 # %% ../nbs/12_pretrained.ipynb #d0fe2520
 _STEM_AND_HEAD = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head",

@@ -22,6 +22,7 @@ from fastai.callback.core import (
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from fastai.optimizer import OptimWrapper
+from fastcore.basics import store_attr
 import numpy as np
 import pandas as pd
 import torch
@@ -80,8 +81,7 @@ class PureEpoch(Callback):
     "Tell the loader which epoch it is, and where a resumed one starts"
 
     def __init__(self, config, state):
-        self.config = config
-        self.state = state
+        store_attr()
 
     def before_train(self):
         self.dls.train.epoch = self.epoch
@@ -103,8 +103,7 @@ class PartsOfBatch(Callback):
     order = 5
 
     def __init__(self, count, reduction):
-        self.count = count
-        self.reduction = reduction
+        store_attr()
 
     def before_batch(self):
         if self.training:
@@ -165,8 +164,7 @@ class History(Callback):
     order = 10
 
     def __init__(self, state, config):
-        self.state = state
-        self.config = config
+        store_attr()
 
     def after_batch(self):
         if self.training:
@@ -195,9 +193,7 @@ class Validation(Callback):
     "Score the validation fold every `validate_every` epochs and after the last"
 
     def __init__(self, config, targets, classes):
-        self.config = config
-        self.targets = targets
-        self.classes = classes
+        store_attr()
 
     def before_validate(self):
         self.scores, self.logits = {}, []
