@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MASKS', 'MEASURES', 'has_masks', 'read_masks', 'LesionCrops', 'lesion_crops', 'rank_correlation', 'pointing_game',
-           'effective_crops', 'place_correlation', 'centre_prior', 'control_networks', 'recorded_pass',
-           'imposed_weights', 'lesion_counts', 'agreement']
+           'effective_crops', 'place_correlation', 'centre_prior', 'control_networks', 'imposed_weights',
+           'lesion_counts', 'agreement']
 
 # %% ../nbs/28_agreement.ipynb #569477a0
 import io
@@ -189,18 +189,6 @@ def control_networks(
             module.load_state_dict(untrained.get_submodule(name).state_dict())
     return {"trained": trained, "untrained block": block, "untrained": untrained}
 
-# %% ../nbs/28_agreement.ipynb #e6fbab8a
-def recorded_pass(
-    network,  # PatchNetwork on the run's device
-    loader,  # CropLoader of some images, for an evaluation
-) -> tuple[np.ndarray, dict]:  # logits float32 [n, N, C], {block: weights float32 [n, N]}
-    "What a network says of some images, and the attention weights of the same pass"
-    from patchlesion_nb.evaluation import forward_pass
-    from patchlesion_nb.numerics import kept_memory, numerics
-
-    with numerics(loader.config), kept_memory():
-        return forward_pass(network, loader)
-
 # %% ../nbs/28_agreement.ipynb #3aa24308
 @contextmanager
 def imposed_weights(
@@ -250,12 +238,11 @@ def _drawn_measures(weights, lesions, counts):
 def lesion_counts(
     lesion_ids: Sequence[str],  # [n], lesion of each image
     draws: int = 1000,  # of lesions
-    seed: int = 0,
 ) -> np.ndarray:  # float32 [1 + draws, n], the first row all ones
     "How often each image counts, once and in each draw of lesions"
     number = pd.factorize(np.asarray(lesion_ids))[0]
     lesions = number.max() + 1
-    drawn = np.random.default_rng(seed).multinomial(lesions, np.full(lesions, 1 / lesions), draws)
+    drawn = np.random.default_rng(0).multinomial(lesions, np.full(lesions, 1 / lesions), draws)
     return np.vstack([np.ones(len(number)), drawn[:, number]]).astype(np.float32)
 
 
@@ -273,14 +260,13 @@ def agreement(
     lesions: LesionCrops,  # of the same n images
     lesion_ids: Sequence[str],  # n lesions, for the bootstrap
     draws: int = 1000,  # of lesions
-    seed: int = 0,
 ) -> pd.DataFrame:  # network, measure, source, value, low, high
     "How the weights of each source agree with the masks, and what the first has over the others"
     there = ~np.isnan(lesions.shares).any(1)
     if not there.any():
         raise DataError("none of these images has a lesion mask: there is nothing to compare with")
     lesions = LesionCrops(*(part[there] for part in lesions))
-    counts = lesion_counts(np.asarray(lesion_ids)[there], draws, seed)
+    counts = lesion_counts(np.asarray(lesion_ids)[there], draws)
     drawn = {source: _drawn_measures(np.asarray(values, float)[:, there], lesions, counts)
              for source, values in weights.items()}
     trained, *others = drawn

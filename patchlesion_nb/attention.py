@@ -33,33 +33,19 @@ class PatchAttention(nn.Module):
         features: torch.Tensor,  # [B, N, ...]: crops, feature maps or pooled features
     ) -> torch.Tensor:  # [B, N] in (0, 1)
         "The weight of each crop"
-        return self.gate(self.linear(_crop_means(features, self.crop_count)))
+        if features.ndim < 3 or features.shape[1] != self.crop_count:
+            raise ValueError(
+                f"this attention block was made for {self.crop_count} crops per image, a tensor "
+                f"of [B, {self.crop_count}, ...], and got {list(features.shape)}: give it the crop "
+                "count that the network was built and trained with")
+        return self.gate(self.linear(features.mean(dim=tuple(range(2, features.ndim)))))
 
     def forward(self, features):
-        return _weighed(features, self.weights(features))
+        weights = self.weights(features)
+        return features * weights.reshape(weights.shape + (1,) * (features.ndim - 2))
 
     def extra_repr(self):
         return f"crop_count={self.crop_count}"
-
-    def __prepare_scriptable__(self):
-        raise ValueError(
-            "torch.jit.script cannot compile a network with a PatchAttention block: use "
-            "torch.export, torch.compile or torch.jit.trace")
-
-# %% ../nbs/10_attention.ipynb #f1a81788
-@torch.fx.wrap
-def _crop_means(features, crop_count):
-    if features.ndim < 3 or features.shape[1] != crop_count:
-        raise ValueError(
-            f"this attention block was made for {crop_count} crops per image, a tensor of "
-            f"[B, {crop_count}, ...], and got {list(features.shape)}: give it the crop count "
-            "that the network was built and trained with")
-    return features.mean(dim=tuple(range(2, features.ndim)))
-
-
-@torch.fx.wrap
-def _weighed(features, weights):
-    return features * weights.reshape(weights.shape + (1,) * (features.ndim - 2))
 
 # %% ../nbs/10_attention.ipynb #de99d99d
 class _AttendedModule(nn.Module):
@@ -92,7 +78,6 @@ class _AttendedModule(nn.Module):
         return weighed.flatten(0, 1)[: output.shape[0]]
 
 # %% ../nbs/10_attention.ipynb #de99d99e
-@torch.fx.wrap
 def _unfolded(output, crop_count):
     if not isinstance(output, torch.Tensor) or output.shape[0] % crop_count:
         raise ValueError(

@@ -16,21 +16,16 @@ from .core import DataError
 from .metadata import BENIGN_CLASSES, DIAGNOSIS_TYPES
 
 # %% ../nbs/21_balancing.ipynb #f6262857
-def _class_counts(targets, class_count):
-    "Training images of each class, refused where a target is no class"
+def _class_counts(targets, class_count, complete=True):
+    "Training images of each class, refused where a target is no class or, if so asked, one has none"
     targets = np.asarray(targets)
     if targets.size == 0:
         raise DataError("No training images: the targets are empty; check the split.")
     if targets.min() < 0 or targets.max() >= class_count:
         raise DataError(f"Targets reach from {targets.min()} to {targets.max()}: expected class "
                         f"indices from 0 to {class_count - 1}.")
-    return np.bincount(targets, minlength=class_count)
-
-
-def _present_counts(targets, class_count):
-    "Training images of each class, refused where a class has none"
-    counts = _class_counts(targets, class_count)
-    if not counts.all():
+    counts = np.bincount(targets, minlength=class_count)
+    if complete and not counts.all():
         absent = ", ".join(map(str, np.flatnonzero(counts == 0)))
         raise DataError(f"Class {absent} (counted from 0) has no training image, and balancing "
                         "needs one of every class: check the split, leave the class out of the "
@@ -44,7 +39,7 @@ def class_weights(
     exponent: float = 1.0,  # k: 0 weighs images alike, 1 classes alike
 ) -> np.ndarray:  # float64 [C], at least 1 where the exponent is not negative
     "The weight of each class, (N / N_i)^k"
-    counts = _present_counts(targets, class_count)
+    counts = _class_counts(targets, class_count)
     return (counts.sum() / counts) ** exponent
 
 # %% ../nbs/21_balancing.ipynb #3fa74c51
@@ -84,18 +79,16 @@ def image_weights(
     targets: np.ndarray,  # int [n], class index of each training image
     classes: Sequence[str],  # C names, in the order of the targets
     config: RunConfig,  # its fields of balancing count
-    diagnosis_types: Sequence[str] | None = None,  # n words; needed by diagnosis_guided
+    diagnosis_types: Sequence[str],  # n words, "" where it is not known; for diagnosis_guided
 ) -> np.ndarray:  # float32 [n], above 0
     "The weight of each training image in the loss"
     targets = np.asarray(targets)
     if config.balancing not in ("loss_weighting", "diagnosis_guided"):  # every image counts alike
-        counts = _class_counts if config.balancing == "none" else _present_counts
-        counts(targets, len(classes))
+        _class_counts(targets, len(classes), complete=config.balancing != "none")
         return np.ones(len(targets), dtype=np.float32)
     weights = class_weights(targets, len(classes), config.balancing_exponent)[targets]
     if config.balancing == "diagnosis_guided":
-        types = [""] * len(targets) if diagnosis_types is None else diagnosis_types
-        weights = weights * diagnosis_factors(targets, classes, types, config)
+        weights = weights * diagnosis_factors(targets, classes, diagnosis_types, config)
     return weights.astype(np.float32)
 
 # %% ../nbs/21_balancing.ipynb #f96a99c1
@@ -145,7 +138,7 @@ def oversampled_epoch(
     image_count: int,  # images shown per epoch
 ) -> np.ndarray:  # int [image_count], indices into the targets
     "The images of one epoch, in their order: a stretch of the endless oversampled row"
-    counts, targets = _present_counts(targets, class_count), np.asarray(targets)
+    counts, targets = _class_counts(targets, class_count), np.asarray(targets)
     members = [np.flatnonzero(targets == index) for index in range(class_count)]
 
     def one_pass(number):
@@ -167,7 +160,7 @@ def balanced_epoch(
 ) -> np.ndarray:  # int [image_count], indices into the targets
     "The images of one epoch, in their order: a stretch of the endless row of classes in turn"
     targets = np.asarray(targets)
-    _present_counts(targets, class_count)
+    _class_counts(targets, class_count)
     rank, turn = np.divmod(np.arange(image_count) + epoch * image_count, class_count)
     shown = np.empty(image_count, dtype=np.int64)
     for index in np.unique(turn):
@@ -197,7 +190,7 @@ def epoch_sizes(
     size, keep = config.batch_size, config.keep_last_batch
     plain = batch_sizes(len(targets), size, keep)
     if config.balancing == "oversampling" and config.oversample_epoch == "full":
-        counts = _present_counts(targets, class_count)
+        counts = _class_counts(targets, class_count)
         return batch_sizes(int(class_count * counts.max()), size, keep)
     if config.balancing == "balanced_batches":
         return [balanced_batch_size(size, class_count, config.strict)] * len(plain)

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from fastai.callback.core import Callback
+from fastcore.basics import store_attr
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 import torch
@@ -89,8 +90,7 @@ class BestNetwork(Callback):
     order = 20
 
     def __init__(self, state, folder):
-        self.state = state
-        self.folder = folder
+        store_attr()
 
     def after_validate(self):
         reached = self.state.rows[-1].get("validation_mc_sensitivity", -1.0)

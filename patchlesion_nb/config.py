@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator)
 
 # %% ../nbs/20_config.ipynb #d4881ca2
 class _Settings(BaseModel):
@@ -41,16 +42,15 @@ class _Settings(BaseModel):
         return values
 
 # %% ../nbs/20_config.ipynb #99d41073
-def _check_crop_count(count):
-    "Refuses a number of crops that has no layout"
+def _with_layout(count):
+    "A number of crops, refused where it has no layout"
     if count != 5 and isqrt(count) ** 2 != count:
-        raise ValueError(f"crop_count = {count}: take 5 (corners and centre) or a square "
-                         "such as 1, 4, 9 or 16.")
+        raise ValueError("take 5 (corners and centre) or a square such as 1, 4, 9 or 16.")
+    return count
 
 
 def _check_values(config):
     "Refuses values that contradict each other"
-    _check_crop_count(config.crop_count)
     if config.accumulate > config.batch_size:
         raise ValueError(f"accumulate = {config.accumulate}: a batch of batch_size = "
                          f"{config.batch_size} images has at most as many parts.")
@@ -62,6 +62,7 @@ def _check_values(config):
     return config
 
 # %% ../nbs/20_config.ipynb #863daeb5
+_CropCount = Annotated[int, Field(ge=1), AfterValidator(_with_layout)]
 _Factor = Annotated[float, Field(gt=0, le=1000)]
 _Mean = tuple[float, float, float]
 _Above0 = Annotated[float, Field(gt=0)]
@@ -90,8 +91,8 @@ class RunConfig(_Settings):
         "ordered_crop", description="how crops are taken in training; paper II-D")
     crop_size: int = Field(
         224, ge=1, description="side of a crop in pixels, at least 1; paper II-D: 224")
-    crop_count: int = Field(
-        9, ge=1, description="crops an image in training, 5 or a square; counts for "
+    crop_count: _CropCount = Field(
+        9, description="crops an image in training, 5 or a square; counts for "
         "ordered_crop, the others take 1; paper II-E: 5, 9, 16")
     # how the crops of an image become one answer
     aggregation: Literal["mean", "gru", "abmil"] = Field(
@@ -207,8 +208,8 @@ class EvaluationConfig(_Settings):
     checkpoint: Literal["last", "best"] = Field(
         "last", description="weights after the last epoch, or those with the highest validation "
         "MC-sensitivity; code: last; D11")
-    crop_count: int | None = Field(
-        None, ge=1, description="ordered crops an image, 5 or a square; None: as trained, and 9 "
+    crop_count: _CropCount | None = Field(
+        None, description="ordered crops an image, 5 or a square; None: as trained, and 9 "
         "for multi_crop; paper II-E: 5, 9, 16")
     single_crop_eval: Literal["share85", "center336"] = Field(
         "share85", description="centre crop that single_crop is evaluated on; paper II-D: "
@@ -217,17 +218,11 @@ class EvaluationConfig(_Settings):
         144, ge=1, description="crops that go through the network together, at least 1; chosen "
         "here: 144 fit 2 GB at 224, and are a multiple of 9 and 16")
 
-    @model_validator(mode="after")
-    def _crops_have_a_layout(self):
-        _check_crop_count(1 if self.crop_count is None else self.crop_count)
-        return self
-
 # %% ../nbs/20_config.ipynb #16ff6862
 @lru_cache
-def _lists_gpu(program):
-    "Whether the driver's program lists a GPU"
-    done = subprocess.run([program, "-L"], capture_output=True, encoding="utf-8", errors="replace")
-    return done.stdout.startswith("GPU")
+def _driver_says(*words):
+    "What the driver's program answers"
+    return subprocess.run(words, capture_output=True, encoding="utf-8", errors="replace").stdout
 
 
 def _machine_device():
@@ -238,19 +233,17 @@ def _machine_device():
     if device or not shutil.which("nvidia-smi"):
         return device or "cpu"
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
-    if hidden or not _lists_gpu(shutil.which("nvidia-smi")):
+    if hidden or not _driver_says(shutil.which("nvidia-smi"), "-L").startswith("GPU"):
         raise ValueError("nvidia-smi is installed, but no GPU can be used: set PATCHLESION_DEVICE "
                          "to cpu, or to cuda if torch finds one all the same.")
     return "cuda"
 
 # %% ../nbs/20_config.ipynb #16ff6863
-@lru_cache
 def _gpu_precision(program):
     "bfloat16, or float16 where the driver's program lists a GPU older than compute capability 8"
-    words = [program, "--query-gpu=compute_cap", "--format=csv,noheader"]
-    done = program and subprocess.run(words, capture_output=True, encoding="utf-8",
-                                      errors="replace")
-    majors = [line.split(".")[0].strip() for line in (done.stdout if done else "").splitlines()]
+    words = program, "--query-gpu=compute_cap", "--format=csv,noheader"
+    told = _driver_says(*words) if program else ""
+    majors = [line.split(".")[0].strip() for line in told.splitlines()]
     old = any(major.isdecimal() and int(major) < 8 for major in majors)
     return "float16" if old else "bfloat16"
 
@@ -263,43 +256,29 @@ def _machine_threads():
     return int(threads)
 
 # %% ../nbs/20_config.ipynb #d00e41ff
-def _idle_balancing(config):
-    "Fields of balancing that cannot affect this training, with their neutral values"
+def _idle_fields(config):
+    "Fields that cannot affect this training, with their neutral values"
     balancing = config.balancing  # a factor of 1 for all, or for none, guides nothing
     unguided = config.diagnosis_scope == "none" or set(config.diagnosis_factors) == {1.0}
     if balancing == "diagnosis_guided" and unguided:
         balancing = "loss_weighting"
+    ordered, gru = config.strategy == "ordered_crop", config.aggregation == "gru"
     counts = {
-        "balancing_exponent": ("loss_weighting", "diagnosis_guided"),
-        "loss_reduction": ("loss_weighting", "diagnosis_guided"),
-        "diagnosis_scope": ("diagnosis_guided",),
-        "diagnosis_factors": ("diagnosis_guided",),
-        "oversample_epoch": ("oversampling",),
-        "strict": ("balanced_batches",)}
-    fields = type(config).model_fields
-    idle = {name: fields[name].default for name, kinds in counts.items() if balancing not in kinds}
-    return {"balancing": balancing, **idle}
-
-# %% ../nbs/20_config.ipynb #2afdea0c
-def _idle_fields(config):
-    "Fields that cannot affect this training, with their neutral values"
-    idle = _idle_balancing(config)
-    if config.strategy != "ordered_crop":
-        idle |= dict(crop_count=1, patch_dropout=0.0)
-    if config.strategy != "ordered_crop" or config.patch_dropout == 0:
-        idle |= dict(patch_dropout_unit="image")
-    if config.aggregation != "gru":
-        idle |= {name: type(config).model_fields[name].default
-                 for name in ("gru_width", "gru_layers", "gru_bidirectional")}
-    if config.aggregation != "gru" or not config.gru_bidirectional:
-        idle |= dict(gru_read="both")
-    if config.aggregation != "abmil":
-        idle |= dict(abmil_width=type(config).model_fields["abmil_width"].default)
-    if config.strategy != "ordered_crop" or config.aggregation != "mean" or config.crop_count == 1:
-        idle |= dict(crop_loss="joint")
-    if "densenet" not in config.network:
-        idle |= dict(densenet_final_relu=True)
-    return idle
+        "balancing_exponent loss_reduction": balancing in ("loss_weighting", "diagnosis_guided"),
+        "diagnosis_scope diagnosis_factors": balancing == "diagnosis_guided",
+        "oversample_epoch": balancing == "oversampling",
+        "strict": balancing == "balanced_batches",
+        "crop_count patch_dropout": ordered,
+        "patch_dropout_unit": ordered and config.patch_dropout > 0,
+        "gru_width gru_layers gru_bidirectional": gru,
+        "gru_read": gru and config.gru_bidirectional,
+        "abmil_width": config.aggregation == "abmil",
+        "crop_loss": ordered and config.aggregation == "mean" and config.crop_count > 1,
+        "densenet_final_relu": "densenet" in config.network}
+    idle = [name for names, counted in counts.items() if not counted for name in names.split()]
+    neutral = {name: field.default for name, field in type(config).model_fields.items()}
+    neutral |= {"balancing": balancing, "crop_count": 1, "patch_dropout": 0.0}
+    return {name: neutral[name] for name in ("balancing", *idle)}
 
 # %% ../nbs/20_config.ipynb #b1d5ae46
 def _resolved_scale(config):

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from . import agreement
-from .evaluation import read_attention
+from .evaluation import forward_pass, read_attention
 from .pages import Page
 from .plan import StudyRun
 
@@ -47,7 +47,7 @@ def weight_sources(
         loader = CropLoader(pixels, positions, data.table.images["target"].to_numpy(), run,
                             evaluation=asked)
         for source in ("untrained block", "untrained"):
-            found[source].append(agreement.recorded_pass(networks[source], loader)[1][BLOCK])
+            found[source].append(forward_pass(networks[source], loader, run)[1][BLOCK])
         corners = ordered_corners(pixels.size, asked.crop_count, run.crop_size)
         prior = agreement.centre_prior(pixels.size, corners, run.crop_size)
         found["centre prior"].append(np.tile(prior, (len(positions), 1)))

@@ -43,9 +43,9 @@ class Finding:
 
 # %% ../nbs/08_doctor.ipynb #6a2ce79c
 def read_findings(
-    read: Callable[[], ImageTable],  # such as `lambda: read_images(folder)`
-) -> tuple[ImageTable | None, list[Finding]]:  # None: the reader could not go on
-    "The images as far as they can be read, and all that is wrong with their metadata"
+    read: Callable,  # such as `lambda: read_images(folder)`
+) -> tuple[object, list[Finding]]:  # what was read; None: the reader could not go on
+    "A table or a split as far as it can be read, and all that is wrong with it"
     problems, table = [], None
     with gathered(problems), warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
@@ -134,7 +134,6 @@ def copy_findings(
     table: ImageTable,
     facts: pd.DataFrame,  # of `image_facts`
     split: pd.Series | None = None,  # part of each image, by id; None: not known
-    at_most: int = ALIKE,  # bits of 256 that may differ
 ) -> list[Finding]:
     "Images of two lesions with equal pixels, or that look alike"
     rows = table.images.set_index("image_id")
@@ -142,9 +141,9 @@ def copy_findings(
     first = known.groupby("pixels")["image_id"].transform("first")
     equal = zip(first, known["image_id"])
     single = known.drop_duplicates("pixels").set_index("image_id")["look"]
-    alike = alike_pairs(single, at_most).itertuples(index=False, name=None)
+    alike = alike_pairs(single).itertuples(index=False, name=None)
     kinds = {"have equal pixels": equal,
-             f"look alike (perceptual hashes differ in at most {at_most} of 256 bits)": alike}
+             f"look alike (perceptual hashes differ in at most {ALIKE} of 256 bits)": alike}
     findings = []
     for what, pairs in kinds.items():
         pairs = [pair for pair in pairs if rows.lesion_id[pair[0]] != rows.lesion_id[pair[1]]]
@@ -186,10 +185,6 @@ def examine(
     if table is None:
         return None, findings
     facts = image_facts(table.images, table.name if progress else "")
-    split, problems = None, []
-    try:
-        split = shipped_split(table, folder)
-    except DataError as error:
-        problems = [Finding("error", str(error), error.mend, error.file, error.lines)]
+    split, problems = read_findings(lambda: shipped_split(table, folder))
     return table, [*findings, *pixel_findings(facts), *problems,
                    *copy_findings(table, facts, split)]

@@ -6,7 +6,6 @@
 __all__ = ['write_logits', 'read_logits', 'write_attention', 'read_attention', 'trained_network', 'forward_pass', 'evaluate']
 
 # %% ../nbs/27_evaluation.ipynb #6488f6c6
-import json
 from pathlib import Path
 
 import numpy as np
@@ -56,15 +55,13 @@ def write_attention(
     weights: dict[str, np.ndarray],  # block -> float32 [n, N] in [0, 1]
 ) -> None:
     "The weights of every block as a parquet table"
-    ids, parts = np.asarray(image_ids, dtype=object), []
-    for block, values in weights.items():
-        count, crops = values.shape
-        parts.append(pd.DataFrame({
-            "image_id": np.repeat(ids, crops), "block": block,
-            "crop": np.tile(np.arange(crops), count),
-            "weight": values.astype(np.float32).ravel()}))
+    ids = np.asarray(image_ids, dtype=object)
+    parts = [pd.DataFrame({"image_id": np.repeat(ids, crops), "block": block,
+                           "crop": np.tile(np.arange(crops), count),
+                           "weight": values.astype(np.float32).ravel()})
+             for block, values in weights.items() for count, crops in [values.shape]]
     empty = pd.DataFrame({"image_id": [], "block": [], "crop": [], "weight": []})
-    table = pd.concat(parts) if parts else empty
+    table = pd.concat(parts or [empty])
     table.to_parquet(Path(folder, "attention.parquet"), index=False)
 
 # %% ../nbs/27_evaluation.ipynb #e32c050a
@@ -106,14 +103,17 @@ def trained_network(run_folder, config, evaluation, class_count):
 def forward_pass(
     network,  # a `PatchNetwork`, ready to predict
     loader,  # batches of (crops, target, weight), the latter two not looked at
+    config: RunConfig,  # resolved; uses threads, device
 ) -> tuple[np.ndarray, dict]:  # logits float32 [n, N, C]; block -> weights float32 [n, N]
     "Logits of every crop and the attention weights of the same pass"
     import torch
 
     from patchlesion_nb.attention import record_attention
+    from patchlesion_nb.numerics import kept_memory, numerics
 
-    with torch.inference_mode(), record_attention(network) as weights:
-        logits = torch.cat([network(crops).float() for crops, _, _ in loader]).cpu().numpy()
+    with numerics(config), kept_memory(), torch.inference_mode():
+        with record_attention(network) as weights:
+            logits = torch.cat([network(crops).float() for crops, _, _ in loader]).cpu().numpy()
     return logits, {block: values.numpy() for block, values in weights.items()}
 
 # %% ../nbs/27_evaluation.ipynb #2edffa84
@@ -128,20 +128,19 @@ def evaluate(
 ) -> Path:  # the folder
     "Logits of every crop and attention weights of a trained network on one part"
     from patchlesion_nb.loading import CropLoader
-    from patchlesion_nb.numerics import explained_memory, kept_memory, numerics
+    from patchlesion_nb.numerics import explained_memory
 
     positions, now = _positions(evaluation, round), evaluation.crops_at_once
     targets = table.images["target"].to_numpy()
     loader = CropLoader(store, positions, targets, config, evaluation=evaluation)
     advice = (f"Now crops_at_once = {now}: set crops_at_once = {max(1, now // 2)} in the profile; "
               "the last bits of its logits may differ. Or end other programs.")
-    with numerics(config), kept_memory(), explained_memory(lambda: advice):
+    with explained_memory(lambda: advice):
         network = trained_network(run_folder, config, evaluation, len(table.classes))
-        logits, weights = forward_pass(network, loader)
+        logits, weights = forward_pass(network, loader, config)
     folder, image_ids = Path(folder), table.images["image_id"].iloc[positions].tolist()
     folder.mkdir(parents=True, exist_ok=True)
     write_logits(folder, image_ids, logits, table.classes)
     write_attention(folder, image_ids, weights)
-    asked = json.dumps(evaluation.model_dump(), indent=1)
-    (folder / "evaluation.json").write_text(asked + "\n", "utf-8")
+    (folder / "evaluation.json").write_text(evaluation.model_dump_json(indent=1) + "\n", "utf-8")
     return folder

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .agreement import lesion_counts, recorded_pass
+from .agreement import lesion_counts
 from .metrics import reduce_crops
 
 # %% ../nbs/29_faithfulness.ipynb #01dd43b6
@@ -32,23 +32,21 @@ def random_orders(
     count: int,  # images
     crop_count: int,  # N
     draws: int = 3,  # orders of each image, 1 to N
-    seed: int = 0,
 ) -> np.ndarray:  # int [draws, n, N]
     "Random orders of crops, which share out places evenly"
     if not 1 <= draws <= crop_count:
         raise ValueError(f"draws = {draws}: expected 1 to {crop_count}, the number of crops")
-    first = np.random.default_rng(seed).permuted(
+    first = np.random.default_rng(0).permuted(
         np.tile(np.arange(crop_count), (count, 1)), axis=1)
     return np.stack([np.roll(first, k * crop_count // draws, axis=1) for k in range(draws)])
 
 
 def crop_order(
     scores: np.ndarray,  # float [n, N]
-    seed: int = 0,  # that decides between equals
 ) -> np.ndarray:  # int [n, N], crops, the highest score first
     "The crops of each image by their score"
     scores = np.asarray(scores, dtype=float)
-    luck = np.random.default_rng(seed).random(scores.shape)
+    luck = np.random.default_rng(0).random(scores.shape)  # decides between equals
     return np.lexsort((luck, -scores), axis=1)
 
 # %% ../nbs/29_faithfulness.ipynb #d67813c1
@@ -60,17 +58,16 @@ def order_curves(
     scores: Mapping[str, np.ndarray],  # name of an order -> float [n, N]; the highest score first
     targets: np.ndarray,  # int [n], true classes
     draws: int = 3,  # random orders of each image
-    seed: int = 0,
 ) -> dict:  # ("deletion" or "insertion", order) -> float [n, N], with 1, ..., N crops left
     "The curves of some orders, and of random ones"
     found = {}
     for name, values in scores.items():
-        order = crop_order(values, seed)
+        order = crop_order(values)
         found["deletion", name] = kept_curve(answer, order[:, ::-1], targets)
         found["insertion", name] = kept_curve(answer, order, targets)
     count, crops = np.shape(next(iter(scores.values())))
     shuffled = np.mean([kept_curve(answer, order, targets)
-                        for order in random_orders(count, crops, draws, seed)], axis=0)
+                        for order in random_orders(count, crops, draws)], axis=0)
     return found | {("deletion", RANDOM): shuffled, ("insertion", RANDOM): shuffled}
 
 # %% ../nbs/29_faithfulness.ipynb #8304f9a9
@@ -153,13 +150,13 @@ def run_curves(
     shares: np.ndarray | None = None,  # float [n, N], lesion's share of each crop; None: no masks
 ) -> tuple[dict, np.ndarray | None]:  # of `order_curves`; weights [n, N], None without attention
     "Deletion and insertion by weight, by the crops' own logits, by lesion, and at random"
-    from patchlesion_nb.evaluation import trained_network
+    from patchlesion_nb.evaluation import forward_pass, trained_network
     from patchlesion_nb.loading import CropLoader
 
     network = trained_network(run_folder, config, evaluation, len(table.classes))
     targets = table.images["target"].to_numpy()
     loader = CropLoader(store, np.asarray(positions), targets, config, evaluation=evaluation)
-    logits, weights = recorded_pass(network, loader)
+    logits, weights = forward_pass(network, loader, config)
     weights = next(iter(weights.values()), None)
     pools = config.aggregation != "mean" or weights is not None
     answer = dropping_answer(network, loader) if pools else mean_answer(logits)

@@ -434,7 +434,7 @@ _ISIC_TYPES = {
     "histopathology": "histo"}
 
 
-def _one_hot_class(rows, path, classes=HAM_CLASSES):
+def _one_hot_class(rows, path, classes):
     flags = rows[list(classes)].apply(pd.to_numeric, errors="coerce")
     wrong = ~(flags.isin([0, 1]).all(axis=1) & (flags.sum(axis=1) == 1))
     if wrong.any():
@@ -444,13 +444,6 @@ def _one_hot_class(rows, path, classes=HAM_CLASSES):
     return flags.fillna(0).idxmax(axis=1)
 
 # %% ../nbs/01_metadata.ipynb #0772cc5b
-def _refuse_different_ids(labels, lesions, labels_path, lesions_path):
-    if differing := sorted(set(labels.image_id) ^ set(lesions.image_id)):
-        refuse(f"{len(differing)} images stand in one of {labels_path.name} and "
-               f"{lesions_path.name} only: {some(differing)}. Download both again.",
-               images=differing)
-
-
 def _read_isic_file(folder, name, columns):
     path = _require_file(folder, name, _ISIC_ADVICE)
     rows = _renamed(read_rows(path, ["image", *columns]), {"image": "image_id"})
@@ -458,20 +451,27 @@ def _read_isic_file(folder, name, columns):
     return path, _refuse_duplicates(rows, path)
 
 
+def _read_isic_pair(folder, labels_name, classes, about_name, columns):
+    "The paths of both files, and the rows of the second with the class that the first one gives"
+    path, labels = _read_isic_file(folder, labels_name, classes)
+    about, rows = _read_isic_file(folder, about_name, columns)
+    if differing := sorted(set(labels.image_id) ^ set(rows.image_id)):
+        refuse(f"{len(differing)} images stand in one of {path.name} and {about.name} only: "
+               f"{some(differing)}. Download both again.", images=differing)
+    labels["class_name"] = _one_hot_class(labels, path, classes)
+    return path, about, labels[["image_id", "class_name"]].merge(rows, on="image_id")
+
+
 def read_isic2018(
     folder: str | Path, # the download: two csv files, and the images' zip or folder
 ) -> ImageTable: # the same table as `read_ham10000`, but for places and name
     "The training set of the ISIC 2018 challenge, task 3, as its public download comes."
-    labels_path, labels = _read_isic_file(folder, _ISIC_LABELS, HAM_CLASSES)
-    columns = ["lesion_id", "diagnosis_confirm_type"]
-    lesions_path, lesions = _read_isic_file(folder, _ISIC_LESIONS, columns)
-    _refuse_different_ids(labels, lesions, labels_path, lesions_path)
-    labels["class_name"] = _one_hot_class(labels, labels_path)
-    rows = labels[["image_id", "class_name"]].merge(lesions, on="image_id")
+    _, path, rows = _read_isic_pair(folder, _ISIC_LABELS, HAM_CLASSES, _ISIC_LESIONS,
+                                    ["lesion_id", "diagnosis_confirm_type"])
     words = rows.diagnosis_confirm_type.str.lower()
     rows["diagnosis_type"] = words.map(_ISIC_TYPES).fillna(words)
     places = _named_places(existing_path(folder), "ISIC2018_Task3_Training_Input")
-    return _make_table(rows, lesions_path, places, HAM_CLASSES, "isic2018")
+    return _make_table(rows, path, places, HAM_CLASSES, "isic2018")
 
 # %% ../nbs/01_metadata.ipynb #72418ea6
 def read_isic2018_test(
@@ -479,7 +479,8 @@ def read_isic2018_test(
 ) -> ImageTable: # images without known lesions and diagnosis types
     "The test set of the ISIC 2018 challenge, task 3, as its public download comes."
     path, rows = _read_isic_file(folder, _ISIC_TEST_LABELS, HAM_CLASSES)
-    rows = rows.assign(class_name=_one_hot_class(rows, path), lesion_id="", diagnosis_type="")
+    names = _one_hot_class(rows, path, HAM_CLASSES)
+    rows = rows.assign(class_name=names, lesion_id="", diagnosis_type="")
     places = _named_places(existing_path(folder), "ISIC2018_Task3_Test_Input")
     return _make_table(rows, path, places, HAM_CLASSES, "isic2018_test")
 
@@ -498,11 +499,8 @@ def read_isic2019(
     folder: str | Path, # the download: two csv files, and the images' zip or folder
 ) -> ImageTable: # images without known diagnosis types
     "The training set of the ISIC 2019 challenge, as its public download comes."
-    path, labels = _read_isic_file(folder, _ISIC_2019, (*ISIC_2019_CLASSES, "UNK"))
-    about, lesions = _read_isic_file(folder, "ISIC_2019_Training_Metadata.csv", ["lesion_id"])
-    _refuse_different_ids(labels, lesions, path, about)
-    labels["class_name"] = _one_hot_class(labels, path, (*ISIC_2019_CLASSES, "UNK"))
-    rows = labels[["image_id", "class_name"]].merge(lesions, on="image_id")
+    path, about, rows = _read_isic_pair(folder, _ISIC_2019, (*ISIC_2019_CLASSES, "UNK"),
+                                        "ISIC_2019_Training_Metadata.csv", ["lesion_id"])
     rows = _with_isic_subgroups(rows.assign(diagnosis_type=""), about)
     places = _named_places(existing_path(folder), "ISIC_2019_Training_Input")
     return _make_table(rows, path, places, ISIC_2019_CLASSES, "isic2019")

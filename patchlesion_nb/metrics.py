@@ -301,15 +301,12 @@ def paired_test(
     class_count: int,  # number of classes C
     metric: Callable = mc_sensitivity,  # from matrices [..., C, C] to percent [...]
     draws: int = 1000,  # draws of all lesions
-    seed: int = 0,  # seed of the draws
     retrain: Callable | None = None,  # `retrained_draws` with all but the draws; None: not known
 ) -> PairedTest:  # difference a - b, its intervals and p
     "The difference of two rows in a metric (its mean over folds), the same lesions for both"
     both = [predicted_a, predicted_b]
     scores = [np.mean(metric(confusion(targets, row, class_count))) for row in both]
-    drawn = [bootstrap_draws(targets, row, lesion_ids, class_count, metric, draws, seed)
-             for row in both]
-
+    drawn = [bootstrap_draws(targets, row, lesion_ids, class_count, metric, draws) for row in both]
     retrained = retrain and np.subtract(*retrain(drawn))
     return paired_contrast(np.subtract(*scores), np.subtract(*drawn), retrained)
 
@@ -367,10 +364,10 @@ def _by_fold(probabilities):
     return np.reshape(probabilities, (-1, *np.shape(probabilities)[-2:]))
 
 
-def _once_and_drawn(lesion_ids, image_count, draws, seed):
+def _once_and_drawn(lesion_ids, image_count, draws):
     "How often each image counts: once, then in each draw of lesions; [1 + draws, n]"
     lesions = _lesion_numbers(lesion_ids, image_count)
-    drawn = _drawn(lesions.max() + 1, draws, seed)[:, lesions]
+    drawn = _drawn(lesions.max() + 1, draws, 0)[:, lesions]
     return np.vstack([np.ones(image_count), drawn])
 
 
@@ -393,7 +390,6 @@ def sensitivity_at_specificity(
     class_index: int,  # the class that is looked for, 0 to C - 1
     specificity: float = 0.9,  # share of the other images without alarm, 0 to 1
     draws: int = 1000,  # draws of all lesions
-    seed: int = 0,  # seed of the draws
 ) -> tuple[float, np.ndarray]:  # percent, and float64 [draws]: the same in each draw of lesions
     "How many images of a class are found where the threshold keeps a specificity"
     folds = [_check_probabilities(targets, fold)[1] for fold in _by_fold(probabilities)]
@@ -403,7 +399,7 @@ def sensitivity_at_specificity(
     if positive.all() or not positive.any():
         raise ValueError(f"{positive.sum()} of {len(positive)} images are of class {class_index}: "
                          "expected some of it and some of another.")
-    weights = _once_and_drawn(lesion_ids, len(positive), draws, seed)
+    weights = _once_and_drawn(lesion_ids, len(positive), draws)
     found = np.mean([_sensitivity_at(fold[:, class_index], positive, weights, specificity)
                      for fold in folds], axis=0)
     return float(found[0]), found[1:]
@@ -439,11 +435,10 @@ def calibration(
     lesion_ids: Sequence[str],  # [n], lesion of each image
     bins: int = 15,  # number of bins between 0 and 100 percent
     draws: int = 1000,  # draws of all lesions
-    seed: int = 0,  # seed of the draws
 ) -> pd.DataFrame:  # value, low and high end of its 95 % interval in percent; one row per measure
     "Confidence, accuracy, how much surer than right, and the expected calibration error (ECE)"
     binned = np.stack([_in_bins(targets, fold, bins) for fold in _by_fold(probabilities)], axis=1)
-    weights = _once_and_drawn(lesion_ids, len(binned), draws, seed)
+    weights = _once_and_drawn(lesion_ids, len(binned), draws)
     summed = (weights @ binned.reshape(len(binned), -1)).reshape(-1, *binned.shape[1:])
     images, sure, right = np.moveaxis(summed, -1, 0)  # [1 + draws, folds, bins] each
     found = {"confidence": sure, "accuracy": right, "surer than right": sure - right,

@@ -76,17 +76,12 @@ class PatchNetwork(nn.Module):
         self,
         crops: torch.Tensor,  # [B, N, C, h, w]
     ) -> torch.Tensor:  # logits [B, N, classes]; [B, 1, classes] with an aggregation
-        crops = self.initial_attention(_checked(crops))
+        if crops.ndim != 5:
+            raise ValueError(f"crops of [B, N, C, h, w] are expected, got {list(crops.shape)}")
+        crops = self.initial_attention(crops)
         features = self.backbone(crops.flatten(0, 1))
         features = features.unflatten(0, crops.shape[:2])
         return self.head(self.aggregation(self.end_attention(features)))
-
-
-@torch.fx.wrap
-def _checked(crops):
-    if crops.ndim != 5:
-        raise ValueError(f"crops of [B, N, C, h, w] are expected, got {list(crops.shape)}")
-    return crops
 
 # %% ../nbs/11_models.ipynb #6af2c041
 def pretrained_config(name):
@@ -112,14 +107,11 @@ def _build_backbone(name, load, densenet_final_relu):
 
 
 def _place(attention, backbone, crop_count):
-    blocks = {}
-    if attention in ("initial", "dual"):
-        blocks["initial_attention"] = PatchAttention(crop_count)
-    if attention in ("end", "dual"):
-        blocks["end_attention"] = PatchAttention(crop_count)
-    if attention not in ("none", "initial", "end", "dual"):
+    places = {"none": (), "initial": ("initial",), "end": ("end",), "dual": ("initial", "end")}
+    if attention not in places:
         place_attention(backbone, attention, crop_count)
-    return blocks
+    blocks = places.get(attention, ())
+    return {f"{place}_attention": PatchAttention(crop_count) for place in blocks}
 
 
 def _check_option(name, value, known):

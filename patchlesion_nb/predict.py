@@ -241,7 +241,7 @@ def apply_network(
 
     from patchlesion_nb.evaluation import forward_pass
     from patchlesion_nb.loading import CropLoader
-    from patchlesion_nb.numerics import explained_memory, kept_memory, numerics
+    from patchlesion_nb.numerics import explained_memory
 
     config, count, asked = network.config, len(images), network.evaluation
     advice = f"Now {asked.crops_at_once} crops are computed at once. End other programs."
@@ -252,8 +252,8 @@ def apply_network(
                  for start in range(0, count, at_once))
         loader = ((torch.from_numpy(part).permute(0, 3, 1, 2).float().div_(255).contiguous(),
                    None, None) for part in parts)
-    with numerics(config), kept_memory(), explained_memory(lambda: advice):
-        logits, weights = forward_pass(network.load(), loader)
+    with explained_memory(lambda: advice):
+        logits, weights = forward_pass(network.load(), loader, config)
     return reduce_crops(logits, network.reduce), weights
 
 # %% ../nbs/42_predict.ipynb #99c1f87a

@@ -22,15 +22,10 @@ import safetensors.torch
 import torch
 
 from .core import DataError
+from .metadata import impostor
 from .models import PatchNetwork, pretrained_config, build_network
 
 # %% ../nbs/12_pretrained.ipynb #2d410a72
-_NO_WEIGHTS = {
-    b"version https://git-lfs": "a Git LFS pointer: fetch the file itself with `git lfs pull`",
-    b"<": "a web page: download the file itself, perhaps after logging in",
-}
-
-
 def _read_weights(path):
     "What a file of safetensors or torch holds"
     path = Path(path)
@@ -39,10 +34,9 @@ def _read_weights(path):
             "does not exist: pass 'none', 'imagenet' or a file")
         raise DataError(f"weights file {path} {what}")
     with open(path, "rb") as file:
-        start = file.read(64)
-    for sign, what in _NO_WEIGHTS.items():
-        if start.lstrip().startswith(sign):
-            raise DataError(f"weights file {path} is {what}")
+        start = file.read(512)
+    if words := impostor(start):
+        raise DataError(f"weights file {path} was not loaded: {words}")
     try:
         if start[8:9] == b"{":
             return safetensors.torch.load_file(path)
@@ -70,12 +64,8 @@ def _tensors(found, prefix=""):
 def _prefixes(names, expected):
     "How many of the expected names are under each prefix"
     parts = [name.split(".") for name in names]
-    return Counter(
-        ".".join(part[:cut] + [""]) if cut else ""
-        for part in parts
-        for cut in range(len(part))
-        if ".".join(part[cut:]) in expected
-    )
+    return Counter(".".join([*part[:cut], ""]) for part in parts for cut in range(len(part))
+                   if ".".join(part[cut:]) in expected)
 
 # %% ../nbs/12_pretrained.ipynb #d0fe2520
 _STEM_AND_HEAD = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head",

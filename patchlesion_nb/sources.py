@@ -10,7 +10,7 @@ import hashlib
 import importlib.metadata
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal
@@ -109,10 +109,7 @@ class SourceImages:
     fingerprints: tuple[str, str, str]  # of labels, pixels and split: a part of every run's name
     tests: dict = field(default_factory=dict)  # further test sets, by name: SourceImages
 
-    @cached_property
-    def _rounds(self):
-        return {}
-
+    @lru_cache(maxsize=64)
     def round(
         self,
         fold: int,  # fold that validates; 0 where there are no folds
@@ -121,9 +118,7 @@ class SourceImages:
         if (self.split == "test").all():
             nothing = np.empty(0, dtype=np.int64)
             return Round(nothing, nothing, np.arange(len(self.table)))
-        if fold not in self._rounds:
-            self._rounds[fold] = split_round(self.table, self.split, fold)
-        return self._rounds[fold]
+        return split_round(self.table, self.split, fold)
 
 # %% ../nbs/05_sources.ipynb #18c4a5c8
 def _drawn_split(source, table, root):

@@ -141,21 +141,19 @@ def read_split(
     return split
 
 # %% ../nbs/02_splits.ipynb #7a896a35
+_SHIPPED = Path(str(resources.files("patchlesion_nb")), "resources", "splits")
+
+
 def authors_split() -> pd.Series: # part of each of HAM10000's 10,015 images, indexed by image id
     "The split of HAM10000 that the paper's authors published."
-    place = resources.files("patchlesion_nb")/"resources"/"splits"/"ham10000_authors.csv"
-    with resources.as_file(place) as path:
-        return read_split(path)
+    return read_split(_SHIPPED/"ham10000_authors.csv")
 
 # %% ../nbs/02_splits.ipynb #3d3ea4db
 def read_pairs(
     path: str | Path, # CSV with the columns first and second, or "ham10000" for the shipped pairs
 ) -> pd.DataFrame: # first, second: image ids
     "Pairs of images that show one lesion."
-    if str(path) == "ham10000":
-        place = resources.files("patchlesion_nb")/"resources"/"splits"/"ham10000_duplicates.csv"
-        with resources.as_file(place) as shipped:
-            return read_pairs(shipped)
+    path = _SHIPPED/"ham10000_duplicates.csv" if str(path) == "ham10000" else path
     return read_rows(path, ["first", "second"])[["first", "second"]].reset_index(drop=True)
 
 # %% ../nbs/02_splits.ipynb #3d3ea4dc

@@ -325,11 +325,9 @@ def read_store_header(
     if not path.is_file():
         raise DataError(f"{path.parent} holds no pixel store ({_HEADER} is missing): build one "
                         "with patchlesion_nb.store.build_store.")
-    try:
+    with explained_damage(path, _AGAIN.rstrip(".")):
         header = json.loads(path.read_text(encoding="utf-8"))
         found = header["format"]
-    except (ValueError, TypeError, KeyError) as error:
-        raise DataError(f"{path} is damaged ({error}): {_AGAIN}") from error
     if found != STORE_FORMAT:
         raise DataError(f"{path} has format {found}; this version reads format {STORE_FORMAT}: "
                         f"{_AGAIN}")

@@ -9,7 +9,7 @@ Until one of the two is done, results bear a digest of the code instead of a ver
 other code are not shown (`patchlesion_nb.runs`, "The code").
 
 The proof of `--neutral`: the last committed code, which must be on record, and the code at hand
-each train the golden run (`patchlesion_nb.training.golden_run`) and evaluate it; every file of
+each train the golden run (`tools/golden_run.py`) and evaluate it; every file of
 weights, every history and every evaluation must be equal to the last bit, and so must what the
 golden run does not reach: rounds of a split, and the weights of each class and type of diagnosis.
 The record is resources/training_version.json.
@@ -32,32 +32,7 @@ import json
 from patchlesion_nb.runs import CODE_PATHS, code_digest
 print(json.dumps({kind: code_digest(entries) for kind, entries in CODE_PATHS.items()}))
 """
-GOLDEN = """
-import sys
-from pathlib import Path
-import numpy as np
-import pandas as pd
-from patchlesion_nb.balancing import image_weights
-from patchlesion_nb.config import EvaluationConfig, RunConfig, load_config, resolve_evaluation
-from patchlesion_nb.evaluation import evaluate
-from patchlesion_nb.splits import Round, split_round
-from patchlesion_nb.training import _golden_data, golden_run
-folder, (table, pixels) = Path(sys.argv[1]), _golden_data()
-parts = Round(np.arange(14), np.arange(14, 20), np.arange(20, 24))
-for run in golden_run(folder).iterdir():
-    config = load_config(run / "config.json")
-    for checkpoint in ("last", "best"):
-        asked = resolve_evaluation(EvaluationConfig(checkpoint=checkpoint), config)
-        evaluate(run, config, asked, table, pixels, parts, run / checkpoint)
-split = pd.Series(np.resize(["fold0", "fold1", "fold2", "test"], 24), table.images.image_id)
-rounds = [vars(split_round(table, split, fold)) for fold in range(3)]
-classes = "MEL NV BCC AKIEC BKL DF VASC".split()
-types = "consensus follow_up confocal histo".split() * 7
-guided = [RunConfig(balancing="diagnosis_guided", diagnosis_scope=scope)
-          for scope in ("benign", "nevus", "all")]
-weights = [image_weights(np.repeat(range(7), 4), classes, one, types).tolist() for one in guided]
-Path(folder, "rounds_and_weights.txt").write_text(f"{rounds} {weights}")
-"""
+GOLDEN = (ROOT / "tools" / "golden_run.py").read_text("utf-8")
 WHERE = "import patchlesion_nb; print(patchlesion_nb.__file__)"
 
 
