@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TEMPLATES', 'HEAVY', 'PHONE', 'PAGE_PACKAGES', 'COLOURS', 'SECTIONS', 'KEPT_FIGURES', 'KEPT_SUMS', 'fill_template',
-           'table_html', 'csv_text', 'write_table', 'Shown', 'display_table', 'figure_html', 'display_figure',
-           'display_found', 'display_notice', 'page_heading', 'in_words_of', 'reword', 'page_html',
+           'table_html', 'csv_text', 'replace_text', 'write_table', 'Shown', 'display_table', 'figure_html',
+           'display_figure', 'display_found', 'display_notice', 'page_heading', 'in_words_of', 'reword', 'page_html',
            'declared_parameters', 'require_page_packages', 'own_kernel', 'experiment_notebook', 'write_index',
            'NotebookFailed', 'run_notebook', 'render_study', 'pages_meanwhile', 'keep_pages', 'changed_since_kept',
            'since_kept', 'check_pages', 'changed_pages', 'check_study', 'library_notebooks', 'render_library']
@@ -36,6 +36,7 @@ from shlex import quote
 from tempfile import TemporaryDirectory
 from textwrap import fill, shorten
 from typing import NamedTuple
+from unittest.mock import patch
 from xml.etree import ElementTree
 
 from filelock import FileLock
@@ -48,7 +49,12 @@ from tqdm import tqdm
 from . import __version__
 from .core import (
     DataError, available_cores, checksum, explained_disk_errors, replaced_whole, some, study_root)
+from .doctor import Finding
 from .parameters import assigned_names, refuse_unknown_parameters
+from .plan import study_data_if_there, study_runs
+from .profiles import load_profile
+from .runs import RunStore
+from .store import open_store
 
 # %% ../nbs/41_report.ipynb #63b45e70
 TEMPLATES = Path(str(files("patchlesion_nb") / "resources" / "template"))
@@ -118,19 +124,24 @@ def csv_text(
     return table.map(_no_formula).rename(columns=_no_formula).to_csv(index=False)
 
 
+def replace_text(
+    file: Path,
+    text: str,
+) -> tuple:  # the file relative to the folder of its page
+    "Write a file that is whole at every moment; nothing is done if it says so already."
+    if not file.is_file() or file.read_text("utf-8") != text:
+        with replaced_whole(file) as beside:
+            beside.write_text(text, "utf-8")
+    return (Path(file.parent.name, file.name),)
+
+
 def write_table(
     table: pd.DataFrame,  # anything rectangular; its index is not written
     name: str,  # file name without ending
     output: Path | None,  # folder of the page's files, or None: nothing is written
 ) -> tuple:  # the file relative to the page, or nothing
     "Write a table beside the page as CSV."
-    if output is None:
-        return ()
-    output = Path(output)
-    text = csv_text(table)
-    with replaced_whole(output / f"{name}.csv") as beside:
-        beside.write_text(text, "utf-8")
-    return (Path(output.name, f"{name}.csv"),)
+    return () if output is None else replace_text(Path(output, f"{name}.csv"), csv_text(table))
 
 # %% ../nbs/41_report.ipynb #c9400577
 class Shown(io.TextIOBase):
@@ -139,20 +150,19 @@ class Shown(io.TextIOBase):
     def __init__(self):
         self.outputs = []
 
-    def write(self, text):
+    def add(self, *output, **fields):
         from nbformat.v4 import new_output
-        self.outputs.append(new_output("stream", name="stdout", text=text))
-        return len(text)
+        self.outputs.append(new_output(*output, **fields))
 
-    def show(self, text):
-        from nbformat.v4 import new_output
-        self.outputs.append(new_output("display_data", {"text/html": text}))
+    def write(self, text):
+        self.add("stream", name="stdout", text=text)
+        return len(text)
 
 
 def _show(text):
     "Display HTML in the notebook, or where what is shown is collected."
     if isinstance(sys.stdout, Shown):
-        return sys.stdout.show(text)
+        return sys.stdout.add("display_data", {"text/html": text})
     from IPython.display import HTML, display
     display(HTML(text))
 
@@ -224,13 +234,10 @@ def figure_html(
     import matplotlib.pyplot as plt
     if not alt.strip():
         raise ValueError("a figure needs an alternative text: say in `alt` what is seen on it")
-    kind, data, downloads = "image/svg+xml", _drawn(figure, "svg", alt), []
+    kind, data, downloads = "image/svg+xml", _drawn(figure, "svg", alt), ()
     width = round(96 * figure.get_size_inches()[0])
     if name and output is not None:
-        file = Path(output, f"{name}.svg")
-        with replaced_whole(file) as beside:
-            beside.write_bytes(data)
-        downloads = [Path(file.parent.name, file.name)]
+        downloads = replace_text(Path(output, f"{name}.svg"), data.decode())
     if len(data) > HEAVY:
         kind, data = "image/png", _drawn(figure, "png", alt)
     narrow = _drawn_for_phone(figure, alt)
@@ -257,8 +264,7 @@ def display_found(
     if output is not None:
         told = {"sentences": sentences, "figure": f"{options['name']}.svg" if drawn else "",
                 "alt": options["alt"] if drawn else ""}
-        with replaced_whole(Path(output, "found.json")) as beside:
-            beside.write_text(json.dumps(told, indent=1) + "\n", "utf-8")
+        replace_text(Path(output, "found.json"), json.dumps(told, indent=1) + "\n")
 
 # %% ../nbs/41_report.ipynb #db093e7d
 def display_notice(
@@ -628,13 +634,6 @@ def _sections(site):
             groupby(names, key=lambda name: list(SECTIONS.values())[section(name)])]
 
 # %% ../nbs/41_report.ipynb #f434fb21
-def _replace_text(path, text):
-    "Write a file that is whole at every moment; nothing is done if it says so already."
-    if not path.is_file() or path.read_text("utf-8") != text:
-        with replaced_whole(path) as beside:
-            beside.write_text(text, "utf-8")
-
-
 def _live_links(text, folder):
     "The page with links to the pages that are there, and text in place of the others."
     def link(found):
@@ -654,7 +653,7 @@ def _navigate(site, sections):
                                 previous=before, next=after, **site.frame)
             text = re.sub(rf"(<!--{mark}-->).*?(<!--/{mark}-->)",
                           lambda found: found[1] + new + found[2], text, count=1, flags=re.S)
-        _replace_text(site.folder / row["href"], _live_links(text, site.folder))
+        replace_text(site.folder / row["href"], _live_links(text, site.folder))
 
 # %% ../nbs/41_report.ipynb #0517c76c
 def _write_site(site):
@@ -679,13 +678,12 @@ def _write_site(site):
                 if states[state]],
         headlines=[row for start in ("table_2", "claims") for row in rows
                    if row["name"].startswith(start) and row["found"]["sentences"]])
-    _replace_text(site.folder / "index.html", text)
+    replace_text(site.folder / "index.html", text)
     return site.folder / "index.html"
 
 # %% ../nbs/41_report.ipynb #a669a82b
 def _profile_site(folder, profile):
     "The site of a profile; a profile that cannot be read expects nothing."
-    from patchlesion_nb.profiles import load_profile
     try:
         chosen = load_profile(profile)
     except ValueError:
@@ -700,7 +698,6 @@ def write_index(
     profile: str = "demo",  # name of a profile, or path of its TOML file
 ) -> Path:  # the index page
     "Write the index of a study as its pages are now"
-    from patchlesion_nb.profiles import load_profile
     site = _profile_site(study_root() / "reports" / load_profile(profile).name, profile)
     with site.lock():
         return _write_site(site)
@@ -745,7 +742,7 @@ def _make_page(site, notebook, name, parameters, progress, work=None, **more):
             if (there := site.folder / name).exists():
                 there.rename(Path(making, "old"))
             folder.rename(there)
-            _replace_text(site.folder / f"{name}.html", page)
+            replace_text(site.folder / f"{name}.html", page)
             _write_site(site)
     if failure:
         cell = f" in cell {failure['failed_cell']}" if "failed_cell" in failure else ""
@@ -834,7 +831,6 @@ def _make_site(site, tasks, jobs, progress):
 # %% ../nbs/41_report.ipynb #4d6b034c
 def _study_pages(profile, experiments, progress, parameters):
     "The site of a study, and what makes its pages: {name: function}"
-    from patchlesion_nb.profiles import load_profile
     chosen = load_profile(profile)
     notebooks = [experiment_notebook(name) for name in experiments or chosen.experiments]
     declared = {path: declared_parameters(path) for path in notebooks}
@@ -852,12 +848,11 @@ def render_study(
     profile: str = "demo",  # name of a profile, or path of its TOML file
     experiments: list | None = None,  # names of those to render; None: all of the profile
     progress: bool = True,  # say when a page is finished
-    jobs: int | None = None,  # notebooks at a time; None: as many as there are processors
     **parameters,  # of the notebooks: data_root, networks, folds, executor, train
 ) -> Path:  # the index page
     "Run the notebooks of a study, side by side, and write its index."
     site, tasks = _study_pages(profile, experiments, progress, parameters)
-    return _make_site(site, tasks, jobs, progress)
+    return _make_site(site, tasks, None, progress)
 
 # %% ../nbs/41_report.ipynb #160f7718
 @contextmanager
@@ -905,7 +900,6 @@ def keep_pages(
     profile: str = "demo",  # name of a profile, or path of its TOML file
 ) -> Path:  # reports/<profile>/kept
     "Copy the numbers of a study's pages, their findings and some figures, to be committed."
-    from patchlesion_nb.profiles import load_profile
     chosen = load_profile(profile)
     folder = study_root() / "reports" / chosen.name
     drawn_alone = KEPT_FIGURES + ("figure_4",) * (chosen.data == "synthetic")
@@ -948,7 +942,6 @@ def since_kept(
     profile: str = "demo",  # as for `keep_pages`
 ) -> list[str]:  # a sentence per row
     "What a study's pages say otherwise than the kept ones, beyond what retraining explains."
-    from patchlesion_nb.profiles import load_profile
     from patchlesion_nb.results import beyond_retraining
     folder = study_root() / "reports" / load_profile(profile).name
     said = [f"{path}: changed since it was kept" for path in changed_since_kept(folder / "kept")]
@@ -984,16 +977,13 @@ def _without_pages(reports, root):
     links = {folder / name: reports / name for name in ("runs", "images")}
     for link, place in (links | ({Path(root, "data"): data} if trained else {})).items():
         link.symlink_to(place.resolve())
-    before, machine = dict(os.environ), ("PATCHLESION_DEVICE", "PATCHLESION_THREADS")
-    try:
-        for name in before:
-            if name.startswith("PATCHLESION_") and name not in machine and not trained:
+    machine = ("PATCHLESION_DEVICE", "PATCHLESION_THREADS")
+    with patch.dict(os.environ):
+        for name in [] if trained else [*os.environ]:
+            if name.startswith("PATCHLESION_") and name not in machine:
                 del os.environ[name]
         os.environ["PATCHLESION_ROOT"] = str(root)
         yield folder
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def _pages_to_check(reports, profile):
@@ -1015,7 +1005,6 @@ def check_pages(
     progress: bool = False,  # say when a page is finished
 ) -> tuple[dict, int]:  # file -> in what it differs, or why it cannot be made; files compared
     "Make every page of a profile again from stored predictions, and compare the numbers"
-    from patchlesion_nb.profiles import load_profile
     reports = study_root() / "reports" / load_profile(profile).name
     profile = Path(profile).resolve() if Path(profile).is_file() else profile
     pages, told, compared = list(_pages_to_check(reports, profile)), {}, 0
@@ -1055,7 +1044,6 @@ def changed_pages(
 # %% ../nbs/41_report.ipynb #0a5a613b
 def _damaged_stores(store):
     "Pixel stores that are not as they were built; how many there are"
-    from patchlesion_nb.store import open_store
     told, paths = {}, sorted((store.root / "data" / "stores").glob("[!.]*/store.json"))
     for path in paths:
         try:
@@ -1067,7 +1055,6 @@ def _damaged_stores(store):
 
 def _refused_kept(profile, store):
     "Kept runs that are not shown, each with why; how many are kept"
-    from patchlesion_nb.plan import study_data_if_there, study_runs
     try:
         data = study_data_if_there(profile, study_runs(profile), root=store.root, store=store)
         told = store.refused_kept({name: one.named_fingerprints for name, one in data.items()})
@@ -1078,7 +1065,6 @@ def _refused_kept(profile, store):
 # %% ../nbs/41_report.ipynb #de7ed405
 def _looked_at(profile, store, pages, progress):
     "What is compared: kind -> the command that makes it again, {path: what is wrong}, how many"
-    from patchlesion_nb.profiles import load_profile
     named, kept = f"--profile {quote(str(profile))}", store.kept / "kept"
     study, restore = f"patchlesion study {named}", f"git checkout -- {quote(str(store.kept))}"
     changed = dict.fromkeys(changed_since_kept(kept), "changed since it was kept")
@@ -1099,9 +1085,6 @@ def check_study(
     progress: bool = False,  # say when a page is finished
 ) -> tuple[list, dict]:  # `Finding`s, and how many there are of what was looked at
     "Everything of a study that is not as it was made, or that its predictions do not say"
-    from patchlesion_nb.doctor import Finding
-    from patchlesion_nb.profiles import load_profile
-    from patchlesion_nb.runs import RunStore
     store, findings, counts = RunStore(profile=load_profile(profile).name), [], {}
     for kind, mend, told, counts[kind] in _looked_at(profile, store, pages, progress):
         findings += [Finding("error", f"{path}: {why}", mend, str(path))
@@ -1139,13 +1122,11 @@ def _outdated(site, name, digest):
 
 # %% ../nbs/41_report.ipynb #0857d9a5
 def render_library(
-    reports: Path | None = None,  # folder that gets `library/`; None: reports/ of the study
-    jobs: int | None = 2,  # notebooks at a time; None: as many as there are processors
     progress: bool = True,  # say when a page is finished
     notebooks: list | None = None,  # paths; None: all of the library
-) -> Path:  # <reports>/library/index.html
+) -> Path:  # reports/library/index.html
     "Run the library's notebooks where they have changed, and render them as its documentation."
-    site = _Site(Path(reports or study_root() / "reports").resolve() / "library", "", {})
+    site = _Site(study_root() / "reports" / "library", "", {})
     paths = {_library_page(path): Path(path).resolve()
              for path in (library_notebooks() if notebooks is None else notebooks)}
     for record in site.folder.glob("[!.]*/page.json"):
@@ -1156,4 +1137,4 @@ def render_library(
     tasks = {name: partial(_make_page, site, path, name, {}, False, path.parent, code="shown",
                            digest=digests[name])
              for name, path in paths.items() if _outdated(site, name, digests[name])}
-    return _make_site(site, tasks, jobs, progress)
+    return _make_site(site, tasks, 2, progress)
