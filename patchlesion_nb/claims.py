@@ -16,7 +16,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache
 from itertools import combinations, product
 from typing import Any
 from zlib import crc32
@@ -26,9 +26,8 @@ import pandas as pd
 from scipy.stats import norm, t
 
 from .metrics import (
-    PairedTest, bootstrap_draws, confusion, f1_score, mc_sensitivity, mc_specificity,
-    paired_contrast, retrained_draws)
-from .results import comparisons
+    PairedTest, bootstrap_draws, confusion, paired_contrast, retrained_draws)
+from .results import comparisons, table_metrics
 from .rows import CROP_COUNTS, EXPONENTS, published
 
 # %% ../nbs/36_claims.ipynb #1b0116cb
@@ -45,9 +44,6 @@ def p_value(
     freedom: float = np.inf,  # degrees of freedom of the interval's width
 ) -> np.ndarray:  # two-sided, 0 to 1
     "How surprising the contrast would be if it lay on the nearer border of the range"
-    if np.any(np.less(high, low)) or not least <= most:
-        raise ValueError(f"interval {low} to {high}, range {least} to {most}: expected each to "
-                         "run from a lower to a higher number.")
     largest = np.zeros(np.shape(value))
     for border in (least, most):
         arm = np.where(np.less(border, value), np.subtract(value, low), np.subtract(high, value))
@@ -365,8 +361,6 @@ def published_test_images(
     dataset: str,  # HAM or SPC
 ) -> np.ndarray:  # float [C], of the classes that have any
     "Test images of each class, from Table I"
-    if dataset not in _TEST_SHARE:
-        raise ValueError(f"dataset {dataset!r}: expected {' or '.join(_TEST_SHARE)}.")
     paper = published()
     counts = paper[(paper["table"] == "table_1") & (paper["dataset"] == dataset)]["mean"]
     return _TEST_SHARE[dataset] * counts[counts > 0].to_numpy()
@@ -380,9 +374,7 @@ def binomial_standard_error(
     "The standard error of a score, if all that is known is the score"
     images = np.asarray(images, dtype=np.float64)
     asked = {"mc_sensitivity": images, "mc_specificity": images.sum() - images,
-             "f1": images.sum(keepdims=True)}.get(metric)
-    if asked is None:
-        raise ValueError(f"metric {metric!r}: expected mc_sensitivity, mc_specificity or f1.")
+             "f1": images.sum(keepdims=True)}[metric]
     share = value / 100
     return float(100 * np.sqrt((share * (1 - share) / asked).sum()) / len(asked))
 
@@ -425,44 +417,27 @@ def _published_columns(printed, part, network, relative):
     return {"published": figures, "published_contrast": told["measured"],
             "published_alone": told["lesions_alone"], "published_p": told["lesions_p"]}
 
-# %% ../nbs/36_claims.ipynb #2bef47f4
-def _drawn_score(runs, metric, draws, seed):
-    "The mean over the runs of a row as [1 + draws]: as observed and in each draw"
-    first = runs[0]
-    for other in runs:
-        if not np.array_equal(other.positions, first.positions):
-            raise ValueError(f"{other.row} ({other.network}): fold {other.fold} was tested on "
-                             f"other images than fold {first.fold}; expected the same.")
-    known = (first.targets, np.stack([one.predicted for one in runs]))
-    classes = len(first.classes)
-    drawn = bootstrap_draws(*known, first.lesions, classes, metric, draws, seed)
-    return np.append(metric(confusion(*known, classes)).mean(), drawn)
-
 # %% ../nbs/36_claims.ipynb #4fa8a635
 class _Scores:
     "Scores of rows by network, observed and drawn, each computed once"
 
     def __init__(self, predictions, draws, f1, spreads):
-        self.found, self.known = {}, {}  # found: (network, row): {(fold, seed): prediction}
+        self.found = {}  # (network, row): {(fold, seed): prediction}
         for one in predictions:
             runs = self.found.setdefault((one.network, (one.table, one.row)), {})
             runs[one.fold, one.seed] = one
-        self.draws, self.spreads = draws, spreads or {}
-        self.metrics = {"mc_sensitivity": mc_sensitivity, "mc_specificity": mc_specificity,
-                        "f1": partial(f1_score, average=f1)}
+        self.draws, self.spreads, self.metrics = draws, spreads or {}, table_metrics(f1)
+        self.score = cache(self._score)
 
-    def score(self, network, row, runs, metric, shift):
+    def _score(self, network, row, runs, metric, shift):
         "One row as [1 + draws]: the mean over its runs, as observed and in each draw"
-        key = (network, row, runs, metric, shift)
-        if key not in self.known:
-            chosen = [self.found[network, row][run] for run in runs]
-            self.known[key] = _drawn_score(chosen, self.metrics[metric], self.draws, seed=shift)
-        return self.known[key]
-
-    def rarest(self, prediction):
-        "Lesions of the class that has the fewest, in the test set of a prediction"
-        pairs = set(zip(prediction.targets, prediction.lesions))
-        return min(Counter(target for target, _ in pairs).values())
+        chosen = [self.found[network, row][run] for run in runs]
+        first, metric = chosen[0], self.metrics[metric]
+        known = (first.targets, np.stack([one.predicted for one in chosen]))
+        classes = len(first.classes)
+        drawn = bootstrap_draws(
+            *known, first.lesions, classes, metric, self.draws, seed=shift)
+        return np.append(metric(confusion(*known, classes)).mean(), drawn)
 
 # %% ../nbs/36_claims.ipynb #5a52aceb
 def _own_scores(scores, network, rows, metric):
@@ -475,7 +450,8 @@ def _own_scores(scores, network, rows, metric):
         return None, [0], 0
     stacked = [scores.score(network, row, tuple(shared), metric, sets.index(one))
                for row, shared, one in zip(rows, runs, sets)]
-    rarest = min(scores.rarest(one[shared[0]]) for one, shared in zip(found, runs))
+    shown = [one[shared[0]] for one, shared in zip(found, runs)]
+    rarest = min(pd.Series(p.lesions).groupby(p.targets).nunique().min() for p in shown)
     return np.stack(stacked), list(map(len, runs)), rarest
 
 # %% ../nbs/36_claims.ipynb #3ee736d4
@@ -571,9 +547,8 @@ def agreement_lines(
     networks: Sequence[str],  # labels
 ) -> list[dict[str, Any]]:  # lines of the ledger, one per part and network
     "Claim 9: do attention weights follow the lesion?"
-    known = {} if agreement is None else {
-        (row["network"], row["measure"], row["source"]): (row["value"], row["low"], row["high"])
-        for row in agreement.to_dict("records")}
+    known = {} if agreement is None else agreement.set_index(
+        ["network", "measure", "source"])[["value", "low", "high"]].T.to_dict("list")
     lines = []
     for network, part in product(networks, AGREEMENT_PARTS):
         source = part.rows[0][1]
@@ -672,7 +647,7 @@ def _part_lines(network, beside, scores, printed, everywhere):
 # %% ../nbs/36_claims.ipynb #170007d3
 def ledger(
     predictions: Sequence,  # of `CLAIM_EXPERIMENTS`, as `read_predictions` gives them
-    networks: Mapping[str, str] | None = None,  # label: the paper's network beside it, or ""
+    networks: Mapping[str, str],  # label: the paper's network beside it, or ""
     agreement: pd.DataFrame | None = None,  # for claim 9, as `agreement_lines` takes it
     parameters: Mapping[str, tuple[int, int]] | None = None,  # for claim 17; other networks too
     draws: int = 1000,  # draws of all lesions
@@ -681,9 +656,6 @@ def ledger(
 ) -> pd.DataFrame:  # one line per part, network and reading; columns as above
     "Every claim, with what was published, what was found, and the verdict"
     printed = _printed_scores(draws)
-    if networks is None:
-        shown = {key[0] for key in printed}
-        networks = {p.network: p.network if p.network in shown else "" for p in predictions}
     scores = _Scores(predictions, draws, f1, spreads)
     curve = any(prediction.table == "figure_5" for prediction in predictions)
     lines = [line for network, beside in networks.items()

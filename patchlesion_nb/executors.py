@@ -413,18 +413,11 @@ def run_missing(
 # %% ../nbs/34_executors.ipynb #e0e61814
 def _validation_row(run, config, settings, runs, identity):
     "Settings and validation scores of one training"
-    history = pd.read_csv(runs.run_folder(identity) / "history.csv")
-    scores = history.dropna(subset=["validation_mc_sensitivity"])
-    best = scores.loc[scores["validation_mc_sensitivity"].idxmax()]
-    return {
-        "row": run.row,
-        "network": run.network,
-        "fold": config.fold,
-        **settings,
-        "last": scores["validation_mc_sensitivity"].iloc[-1],
-        "best": best["validation_mc_sensitivity"],
-        "best_epoch": int(best["epoch"]),
-        "run": identity}
+    history = pd.read_csv(runs.run_folder(identity) / "history.csv", index_col="epoch")
+    scores = history["validation_mc_sensitivity"].dropna()
+    return {"row": run.row, "network": run.network, "fold": config.fold, **settings,
+            "last": scores.iloc[-1], "best": scores.max(), "best_epoch": int(scores.idxmax()),
+            "run": identity}
 
 # %% ../nbs/34_executors.ipynb #17c8876a
 def tune(

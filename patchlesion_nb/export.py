@@ -79,15 +79,14 @@ _OTHER = ("other", "not known here: ask whoever published the images")
 def _class_counts(network):
     "Images of each class in training, validation and test"
     parts, images = network.images.round(network.cell.fold), network.images.table.images
-    sides = (parts.training, parts.validation, parts.test)
-    return [(name, *((images["target"].to_numpy()[side] == number).sum() for side in sides))
-            for number, name in enumerate(network.classes)]
+    counts = [images["class_name"].iloc[side].value_counts().reindex(network.classes, fill_value=0)
+              for side in (parts.training, parts.validation, parts.test)]
+    return list(zip(network.classes, *counts))
 
 # %% ../nbs/46_export.ipynb #93cd6b74
 def model_card(
     network: TrainedNetwork,  # of a run
     profile: str = "demo",  # its profile
-    store: RunStore | None = None,  # None: the study's
 ) -> ModelCard:
     "What a network was trained on and for, how well it does, and where it must not be used"
     cell, chosen, scores = network.cell, load_profile(profile), []
@@ -96,7 +95,7 @@ def model_card(
     if network.images and network.images.run_id(cell.run) == network.name:
         scored = network.images.scored(cell.evaluation)
         data = {cell.scored: scored, cell.run.dataset: network.images}
-        said = read_predictions([cell], data, store or RunStore())
+        said = read_predictions([cell], data, RunStore())
         scores = summary(chosen, [cell], said).to_dict("records") if said else []
     title = f"{cell.row}, {network.config.network}, fold {cell.fold} (patchlesion {network.name})"
     results = [EvalResult("image-classification", cell.scored, cell.scored, line["metric"],

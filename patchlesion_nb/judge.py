@@ -313,14 +313,13 @@ def _assumed(files, known, table):
 def _prediction(row, fold, file, table):
     "What a file says of the images of a table, as a study's network would"
     order = pd.Index(file.texts["image"]).get_indexer(table.images["image_id"])
-    said = file.probabilities[order]
-    if not file.classes:
-        lowered = [name.casefold() for name in table.classes]
-        labels = file.texts["predicted"].str.casefold().iloc[order].map(lowered.index)
-        said = np.eye(len(lowered))[labels]
+    wanted = [name.casefold() for name in table.classes]
+    if file.classes:
+        there = [name.casefold() for name in file.classes]
+        said = file.probabilities[np.ix_(order, [there.index(name) for name in wanted])]
     else:
-        lowered = [name.casefold() for name in file.classes]
-        said = said[:, [lowered.index(name.casefold()) for name in table.classes]]
+        labels = file.texts["predicted"].str.casefold().iloc[order].map(wanted.index)
+        said = np.eye(len(wanted))[labels]
     return results.Prediction(
         "judge", "", row, fold, 0, False, table.name, f"{row}: {file.path.name}",
         np.arange(len(table)), table.images["target"].to_numpy(),
@@ -538,10 +537,9 @@ def _write_page(path, page, tables, baseline, known, files):
     "The page, and its tables in a folder beside it"
     from nbformat.v4 import new_notebook
 
-    facts = {"draws of lesions": page.profile.bootstrap_draws}
-    for name, paths in _methods(files).items():
-        for one in paths:
-            facts[f"{name}: {one.name}"] = f"SHA-256 {checksum(one)[:16]}"
+    facts = {"draws of lesions": page.profile.bootstrap_draws} | {
+        f"{name}: {one.name}": f"SHA-256 {checksum(one)[:16]}"
+        for name, paths in _methods(files).items() for one in paths}
     for name in ("reliability", "subgroups"):  # the page writes what it shows
         report.write_table(tables[name], name, page.asked.output)
     cells = _page_cells(page, tables, baseline, known, facts)
@@ -569,19 +567,19 @@ def judge(
     profile: str = "paper",  # whose way of averaging F1, and number of draws
 ) -> dict:  # tables, by the names of their CSV files; found: sentences
     "Predictions of any program through the statistics of our own pages"
-    output = Path(output) if output is not None else None
-    if output is not None and output.suffix != ".html":
-        raise ValueError(f"output = {output}: expected the name of a page, such as judged.html")
+    output = None if output is None else Path(output)
     if output is not None:
+        if output.suffix != ".html":
+            raise ValueError(f"output = {output}: expected the name of a page, such as judged.html")
         report.require_page_packages()
     known = known_labels(data_root)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*has no image here.*")
         page = judged_page(files, known, columns, profile, output and output.with_suffix(""))
         rows = list(dict.fromkeys(p.row for p in page.predictions))
-        if baseline is not None and baseline not in rows:
+        if (baseline := rows[0] if baseline is None else baseline) not in rows:
             raise ValueError(f"baseline = {baseline!r}: {did_you_mean(baseline, rows)}")
-        tables = _tables(page, baseline or rows[0], known)
+        tables = _tables(page, baseline, known)
         if output is not None:
-            _write_page(output, page, tables, baseline or rows[0], known, files)
-    return tables | {"found": _found(page, tables, baseline or rows[0]), "notes": page.notes}
+            _write_page(output, page, tables, baseline, known, files)
+    return tables | {"found": _found(page, tables, baseline), "notes": page.notes}

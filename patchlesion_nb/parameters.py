@@ -8,7 +8,6 @@ __all__ = ['Names', 'Folds', 'assigned_names', 'refuse_unknown_parameters', 'Par
 
 # %% ../nbs/39_parameters.ipynb #f82cd00e
 import ast
-from collections import Counter
 from itertools import chain
 from pathlib import Path
 from typing import Annotated
@@ -58,11 +57,10 @@ def _parameter_names(history, known):
 # %% ../nbs/39_parameters.ipynb #bbfab08f
 def _list_from_text(value):
     "'[0, 1]', '0,1', 0 and 'none' as the lists that they mean."
-    if isinstance(value, str) and value.strip().lower() in ("", "none", "null"):
-        return None
     if isinstance(value, str):
         parts = [part.strip(" '\"") for part in value.strip(" []()").split(",")]
-        return [part for part in parts if part]
+        absent = value.strip().lower() in ("", "none", "null")
+        return None if absent else [part for part in parts if part]
     return value if value is None or isinstance(value, (list, tuple)) else [value]
 
 
@@ -80,7 +78,7 @@ def _existing_folder(path):
 def _optional_list(item):
     "The type of a list without duplicates, or None for all that there is."
     def once(values):
-        if twice := [value for value, count in Counter(values or ()).items() if count > 1]:
+        if twice := [value for value in values or () if values.count(value) > 1]:
             raise ValueError(f"{twice[0]!r} is listed twice")
         return values
 

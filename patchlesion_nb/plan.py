@@ -34,7 +34,7 @@ from .splits import authors_split, split_fingerprint
 # %% ../nbs/33_plan.ipynb #3460472b
 def _settings(profile, row, network=""):
     "Fields of `RunConfig` for a row; the later of profile, network, method, both and row wins"
-    method = row.settings_name
+    method = row.method or row.name
     named = [profile.rows.get(key, {}) for key in (network, method, f"{method}, {network}")]
     return dict(ChainMap(row.run, *reversed(named), profile.training))
 
@@ -129,9 +129,6 @@ def _study_run(profile, experiment, row, network, fold, seed):
     if run.strategy == "multi_crop":
         settings = {"crop_count": run.crop_count, **settings}
     evaluation = resolve_evaluation(EvaluationConfig(**settings), resolve_run(run))
-    if row.images.startswith("spc") and evaluation.checkpoint == "best":
-        raise ValueError(f"{row.name}: {run.dataset} has no validation images, so the best "
-                         "checkpoint would be chosen on its test set; take checkpoint = 'last'.")
     kind = "control" if experiment.kind == "paper" and row.ours else experiment.kind
     published = kind == "extension" or profile.crop_reduce == "published"
     reduce = row.reduce if published else profile.crop_reduce
@@ -295,7 +292,7 @@ def keep_images(
     images: SourceImages,
     name: str,  # of the data set, as `run.dataset`
     store: RunStore,  # of a profile
-) -> Path:  # reports/<profile>/images/<data set>.parquet
+) -> None:
     "Keep what pages need of some images where these are not"
     table, path = images.table, store.kept / "images" / f"{name}.parquet"
     frame = table.images.drop(columns=["archive", "path", "target"])
@@ -400,7 +397,9 @@ def found_evaluation(
     run, key = images.run_id(cell.run), images.evaluation_id(cell.evaluation)
     if store.has_evaluation(run, key):
         return store.evaluation_folder(run, key)
-    return None if cell.table in WITH_CROPS else store.kept_evaluation(run, key, cell.reduce)
+    kept = None if cell.table in WITH_CROPS else store.kept_folder(run)
+    path = kept and kept / key / f"{cell.reduce}.parquet"
+    return path if path and path.is_file() else None
 
 
 def missing_runs(
@@ -429,9 +428,8 @@ def asked_places(
             places |= {f"runs/{run}", f"evaluations/{run}/{key}"}
         else:
             unsure.add(run)
-    listed = store.list_runs()
-    of_nameless = listed.get("dataset", pd.Series(dtype=str)).isin(nameless)
-    unsure |= set(listed["run"][of_nameless.to_numpy(bool)] if len(of_nameless) else ())
+    listed = store.list_runs().reindex(columns=["run", "dataset"])
+    unsure |= {*listed["run"][listed["dataset"].isin(nameless)]}
     unsure |= {place.split("/")[1] for place in store.sizes() if nameless} - set(listed["run"])
     return places | {place for place in store.sizes() if place.split("/")[1] in unsure}
 
@@ -473,19 +471,17 @@ _SPEED_FIELDS = ("network", "crop_size", "device", "threads", "precision")
 
 def _alike(config, finished, fields):
     "Finished runs that agree with a configuration in some fields"
-    if "speed" not in finished:
-        return pd.DataFrame({"speed": [], "bytes": []})
     agrees = [finished[name] == getattr(config, name) for name in fields]
     return finished[np.logical_and.reduce(agrees)]
 
 
 def finished_runs(
     store: RunStore,
-) -> pd.DataFrame:  # `list_runs` and, if any has measured it, `speed`: crops per second in training
+) -> pd.DataFrame:  # `list_runs` and `speed`: crops per second in training
     "All whole runs of a store, and how fast they were"
     known = store.list_runs()
-    if "environment.images_per_second" not in known:
-        return known
+    needed = dict.fromkeys([*known, *RunConfig.model_fields, "environment.images_per_second"])
+    known = known.reindex(columns=list(needed))
     return known.assign(speed=known["environment.images_per_second"] * known["crop_count"])
 
 
@@ -494,11 +490,9 @@ def training_speed(
     finished: pd.DataFrame,  # of `finished_runs`
 ) -> float:  # crops per second; NaN if none was measured
     "The speed to expect of a training"
-    for fields in ((*_SPEED_FIELDS, "strategy", "crop_count"), _SPEED_FIELDS):
-        alike = _alike(config, finished, fields)
-        if len(alike):
-            return alike["speed"].median()
-    return np.nan
+    fields = ((*_SPEED_FIELDS, "strategy", "crop_count"), _SPEED_FIELDS)
+    found = (_alike(config, finished, names)["speed"].median() for names in fields)
+    return next((speed for speed in found if speed > 0), np.nan)
 
 # %% ../nbs/33_plan.ipynb #4dd9e5dc
 def images_behind(
@@ -509,8 +503,8 @@ def images_behind(
     from safetensors import SafetensorError, safe_open
 
     checkpoint = store.partial_folder(store.run_folder(run)) / "checkpoint.safetensors"
-    damaged = (SafetensorError, KeyError, TypeError, ValueError)  # the training will say so
-    with suppress(FileNotFoundError, *damaged), safe_open(checkpoint, "numpy") as file:
+    unreadable = (OSError, SafetensorError, KeyError, TypeError, ValueError)  # training says so
+    with suppress(*unreadable), safe_open(checkpoint, "numpy") as file:
         return int(json.loads(file.metadata()["state"])["images_in_all"])
     return 0
 
@@ -525,9 +519,6 @@ class Plan:
     trainings: pd.DataFrame  # columns as `plan` tells
     pixel_bytes: float  # size of the pixel stores; NaN if unknown
     notes: tuple[str, ...] = ()  # on weights to fetch, kept runs, other code and versions
-
-    def __str__(self):
-        return format_plan(self)
 
 
 def _state(cells, data, store):
@@ -683,13 +674,12 @@ def _plan_table(plan, trainings):
 
 def _count_table(plan):
     "Trainings of each kind: asked for by rows, distinct beside the kinds above, and there"
-    there = plan.trainings["state"] == "there"
-    rows = [(words, plan.asked[kind], (plan.trainings["kind"] == kind).sum(),
-             (there & (plan.trainings["kind"] == kind)).sum())
-            for kind, words in _KINDS.items() if kind in plan.asked]
-    counts = pd.DataFrame(rows, columns=["trainings", "asked for", "distinct", "there"])
-    counts.loc[len(counts)] = ["in all", *counts.iloc[:, 1:].sum()]
-    return counts.to_string(index=False)
+    kinds, there = plan.trainings["kind"], plan.trainings["state"] == "there"
+    counts = pd.DataFrame({"asked for": plan.asked, "distinct": kinds.value_counts(),
+                           "there": kinds[there].value_counts()}).reindex(list(plan.asked))
+    counts = counts.fillna(0).astype(int).rename(index=_KINDS)
+    counts.loc["in all"] = counts.sum()
+    return counts.rename_axis("trainings").reset_index().to_string(index=False)
 
 # %% ../nbs/33_plan.ipynb #5310b53c
 def format_plan(

@@ -7,8 +7,6 @@ __all__ = ['EXPORTED', 'TrainedNetwork', 'network_settings', 'row_cells', 'find_
            'class_thresholds', 'calibrate', 'predict']
 
 # %% ../nbs/42_predict.ipynb #fb12a291
-import base64
-import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +26,7 @@ from .metrics import reduce_crops
 from .plan import StudyData, StudyRun, sources, study_data_if_there, study_runs
 from .profiles import Profile, load_profile
 from .report import (
-    csv_text, fill_template, page_html, require_page_packages, table_html)
+    figure_html, fill_template, page_html, require_page_packages, table_html, write_table)
 from .results import read_predictions
 from .rows import EXPERIMENTS
 from .runs import RunStore
@@ -86,10 +84,9 @@ def network_settings(
     network: TrainedNetwork,
 ) -> dict:  # what JSON can hold: run, evaluation, reduce, classes, size, fit, colour
     "What a file must say beside its weights"
+    told = {name: getattr(network, name) for name in ("reduce", "classes", "size", "fit", "colour")}
     config = network.config.model_dump(mode="json") | {"weights": "none"}
-    return {"run": config, "evaluation": network.evaluation.model_dump(), "reduce": network.reduce,
-            "classes": list(network.classes), "size": list(network.size), "fit": network.fit,
-            "colour": network.colour}
+    return {"run": config, "evaluation": network.evaluation.model_dump()} | told
 
 # %% ../nbs/42_predict.ipynb #7a5e53b4
 def _of_file(path):
@@ -118,10 +115,9 @@ def _of_file(path):
         raise DataError(f"{path} is a network of {maker}, without what patchlesion export writes "
                         "on image size, crops and classes: apply it with onnxruntime")
     told = json.loads(text)
-    return TrainedNetwork(path.name, RunConfig(**told.pop("run")),
-                          EvaluationConfig(**told.pop("evaluation")), told["reduce"],
-                          tuple(told["classes"]), tuple(told["size"]), told["fit"], told["colour"],
-                          load=Session)
+    told |= {"config": RunConfig(**told.pop("run")), "classes": tuple(told["classes"]),
+             "evaluation": EvaluationConfig(**told["evaluation"]), "size": tuple(told["size"])}
+    return TrainedNetwork(path.name, load=Session, **told)
 
 # %% ../nbs/42_predict.ipynb #d06c02d2
 def row_cells(
@@ -157,10 +153,9 @@ def find_networks(
     profile: str = "demo",  # name or TOML file of the profile that they belong to
     networks: Sequence[str] | None = None,  # labels; None: all of the profile's
     data_root: str | Path | None = None,  # folder of the study's images; None: `data_folder`
-    store: RunStore | None = None,  # None: the study's
 ) -> list[TrainedNetwork]:  # each once
     "The trained networks that some names mean"
-    store, chosen, found = store or RunStore(), load_profile(profile), {}
+    store, chosen, found = RunStore(), load_profile(profile), {}
     for name in map(str, names):
         if name.endswith(tuple(EXPORTED)):
             found[name] = _of_file(Path(name))
@@ -188,13 +183,9 @@ def find_places(
     places: Sequence[str | Path],  # images, folders and zips
 ) -> pd.DataFrame:  # image_id, archive ("" for a plain file), path; a row per image
     "The images in some places, none of them opened"
-    parts = []
-    for place in map(existing_path, places):
-        if place.is_dir() or place.suffix.lower() == ".zip":
-            parts.append(find_images(place, parts=99))
-        else:
-            row = {"image_id": path_id(place.name), "archive": "", "path": str(place)}
-            parts.append(pd.DataFrame([row]))
+    parts = [find_images(place, parts=99) if place.is_dir() or place.suffix.lower() == ".zip" else
+             pd.DataFrame([{"image_id": path_id(place.name), "archive": "", "path": str(place)}])
+             for place in map(existing_path, places)]
     if not parts:
         raise ValueError("no image is named: name images, folders or zips")
     found = pd.concat(parts, ignore_index=True).drop_duplicates(["archive", "path"])
@@ -276,20 +267,18 @@ def class_thresholds(
     "The largest score 1 - p with which each class is in a set"
     if not 0 < coverage < 1:
         raise ValueError(f"coverage = {coverage}: expected a share between 0 and 1, such as 0.9")
-    scores, thresholds = 1 - probabilities, np.full(probabilities.shape[1], np.inf)
-    for number in range(len(thresholds)):
-        own = np.sort(scores[targets == number, number])
-        rank = int(np.ceil((len(own) + 1) * coverage - 1e-9))
-        if rank <= len(own):
-            thresholds[number] = own[rank - 1]
-    return thresholds
+    thresholds = []
+    for number in range(probabilities.shape[1]):
+        own = np.append(np.sort(1 - probabilities[targets == number, number]), np.inf)
+        thresholds.append(own[int(np.ceil(len(own) * coverage - 1e-9)) - 1])
+    return np.array(thresholds)
 
 # %% ../nbs/42_predict.ipynb #822816b6
-def _cells_scored(networks, part, store):
+def _cells_scored(networks, part):
     "What each network said of a part of its study's images; evaluated now where it is not there"
     from patchlesion_nb.executors import ensure_evaluation
 
-    cells, data = [], {}
+    cells, data, store = [], {}, RunStore()
     for network in networks:
         cell, images = network.cell, network.images
         if not cell or not images or images.run_id(cell.run) != network.name:
@@ -307,25 +296,22 @@ def _cells_scored(networks, part, store):
 def calibrate(
     networks: Sequence[TrainedNetwork],  # an ensemble
     coverage: float,  # as for `class_thresholds`
-    store: RunStore | None = None,  # None: the study's
 ) -> tuple[np.ndarray, pd.DataFrame]:  # thresholds [C]; class, images and coverage in percent
     "Thresholds from the validation folds, and the coverage that they have on the test set"
-    store = store or RunStore()
-    folds = _cells_scored(networks, "validation", store)
+    folds = _cells_scored(networks, "validation")
     targets = np.concatenate([fold.targets for fold in folds])
     said = np.concatenate([fold.probabilities for fold in folds])
     thresholds = class_thresholds(targets, said, coverage)
-    tests = _cells_scored(networks, None, store)
+    tests = _cells_scored(networks, None)
     if len({test.dataset for test in tests}) > 1:
         raise ValueError("networks of several sets of images have no test set in common, on which "
                          "coverage could be measured: leave coverage out")
-    sets = 1 - np.mean([test.probabilities for test in tests], axis=0) <= thresholds
+    sets = pd.DataFrame(1 - np.mean([test.probabilities for test in tests], axis=0) <= thresholds)
     lines = []
     for number, name in enumerate(networks[0].classes):
-        own = tests[0].targets == number
-        lines.append((name, np.sum(targets == number), own.sum(),
-                      100 * sets[own, number].mean() if own.any() else np.nan,
-                      sets[own].sum(1).mean() if own.any() else np.nan))
+        own = sets[tests[0].targets == number]
+        lines.append((name, np.sum(targets == number), len(own), 100 * own[number].mean(),
+                      own.sum(axis=1).mean()))
     return thresholds, pd.DataFrame(lines, columns=[
         "class", "calibration images", "test images", "covered (%)", "classes per set"])
 
@@ -352,14 +338,10 @@ def _overlay(images, networks, weights, table):
               for row in table.head(_SHOWN).itertuples()]
     corners = ordered_corners(first.size, first.evaluation.crop_count, first.config.crop_size)
     figure = plot_crop_weights(images[shown], corners, first.config.crop_size, mean[shown], titles)
-    alt, drawn = f"Crop weights of {len(shown)} images", io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=160, bbox_inches="tight")
     caption = (f"Crops of the first {len(shown)} of {len(mean)} images, coloured by attention "
                "weight (the mean over networks): how strongly the network counts a crop, not "
                "where the lesion is.")
-    return fill_template("figure.html.j2", kind="image/png", alt=alt, caption=caption, downloads=(),
-                         data=base64.b64encode(drawn.getvalue()).decode(),
-                         width=round(96 * figure.get_size_inches()[0]))
+    return figure_html(figure, f"Crop weights of {len(shown)} images", caption)
 
 # %% ../nbs/42_predict.ipynb #8d940f8d
 def _networks_table(networks):
@@ -376,9 +358,7 @@ def _write_page(path, table, networks, overlay, coverage, measured):
     "The page, and the CSV beside it"
     from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-    beside = path.with_suffix(".csv")
-    with replaced_whole(beside) as whole:
-        whole.write_text(csv_text(table), "utf-8")
+    write_table(table, path.stem, path.parent)
     shares = [*networks[0].classes, "probability", "spread"]
     percent = table.assign(**{name: 100 * table[name] for name in shares})
     percent = percent.rename(columns={"probability": "probability (%)",
@@ -391,7 +371,7 @@ def _write_page(path, table, networks, overlay, coverage, measured):
     parts = [fill_template("notice.html.j2", heading=_NO_DEVICE[0], paragraphs=_NO_DEVICE[1:],
                            kind="warning"),
              table_html(percent, "Probability of each class in percent; spread: standard deviation "
-                        "over the networks", downloads=(Path(beside.name),)), overlay]
+                        "over the networks", downloads=(Path(f"{path.stem}.csv"),)), overlay]
     if measured is not None:
         parts.append(table_html(measured, f"Sets were asked to hold the true class in "
                                 f"{coverage:.0%} of its images; what was measured on the test set"))

@@ -20,11 +20,9 @@ from .core import did_you_mean
 from .rows import EXPERIMENTS, experiment_named
 
 # %% ../nbs/32_profiles.ipynb #76c7364c
-_ROW_FIELDS = ("strategy", "aggregation", "attention", "crop_loss", "shuffle_labels")
-_STUDY_FIELDS = ("dataset", "network", "fold", "seed")
-TRAINING_FIELDS = tuple(
-    name for name in RunConfig.model_fields if name not in (*_ROW_FIELDS, *_STUDY_FIELDS)
-)
+_OTHERS = {"strategy", "aggregation", "attention", "crop_loss", "shuffle_labels",  # of rows
+           "dataset", "network", "fold", "seed"}  # of the study
+TRAINING_FIELDS = tuple(name for name in RunConfig.model_fields if name not in _OTHERS)
 
 # %% ../nbs/32_profiles.ipynb #34e88421
 def _check_training_fields(method, settings):
@@ -55,7 +53,7 @@ def _check_methods(profile):
     if unknown := set(profile.leave_out) - (names := {row.name for _, row in rows}):
         raise ValueError(f"leave_out: no row is named {min(unknown)!r}; "
                          f"{did_you_mean(min(unknown), sorted(names))}")
-    methods = dict.fromkeys(row.settings_name for _, row in rows)
+    methods = dict.fromkeys(row.method or row.name for _, row in rows)
     of_both = {f"{method}, {label}": method
                for method in methods for label in profile.network_labels}
     known = {**dict.fromkeys(profile.network_labels), **{name: name for name in methods}, **of_both}
@@ -66,7 +64,7 @@ def _check_methods(profile):
                              f"{hint}")
         for table, row in rows:
             varied = settings.keys() & {**row.run, **row.evaluation}
-            if row.settings_name == known[key] and varied:
+            if (row.method or row.name) == known[key] and varied:
                 raise ValueError(f'[rows."{key}"] {min(varied)}: the row {row.name!r} of '
                                  f"{table} exists to vary it; leave it out, or set it for every "
                                  "row")
@@ -261,16 +259,16 @@ def load_profile(
 
 # %% ../nbs/32_profiles.ipynb #60c5b479
 def _told_keys(text):
-    "Each key of a flat TOML text, as (section, key), with the comment above it"
+    "Each key of a flat TOML text, with the comment above it"
     comment, section = [], ""
     for line in map(str.strip, text.splitlines()):
         if line.startswith("#"):
             comment.append(line.lstrip("# "))
             continue
         if line.startswith("[rows."):
-            section = line.removeprefix("[rows.").strip('"]')
+            section = line.strip("[]").replace('"', "") + "."
         elif "=" in line:
-            yield section, line.split("=")[0].strip(), " ".join(comment)
+            yield section + line.split("=")[0].strip(), " ".join(comment)
         comment = []
 
 
@@ -280,14 +278,10 @@ def profile_reasons(
     "What a profile's comments say about its values"
     rows = {}
     for text in _profile_texts(name_or_path):
-        values = tomllib.loads(text)
-        told = {(section, key): reason for section, key, reason in _told_keys(text)}
-        found = {("", key): value for key, value in values.items() if key != "rows"}
-        found |= {(section, key): value for section, settings in values.get("rows", {}).items()
-                  for key, value in settings.items()}
-        for (section, key), value in found.items():
-            name = f"rows.{section}.{key}" if section else key
-            rows[name] = (name, json.dumps(value), told.get((section, key), ""))
+        values, told = tomllib.loads(text), dict(_told_keys(text))
+        for section, settings in values.pop("rows", {}).items():
+            values |= {f"rows.{section}.{key}": value for key, value in settings.items()}
+        rows |= {key: (key, json.dumps(value), told.get(key, "")) for key, value in values.items()}
     rows.pop("extends", None)
     return pd.DataFrame(rows.values(), columns=["key", "value", "reason"])
 

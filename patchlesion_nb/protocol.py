@@ -46,13 +46,6 @@ def _images(profile, cells):
             one["fingerprint"] = split_fingerprint(authors_split())
     return told
 
-
-def _networks(cells):
-    "The networks of some cells and what they start from"
-    starts = {cell.network: cell.run for cell in cells}
-    return {label: {"name": run.network, "weights": run.weights, "digest": weights_digest(run)}
-            for label, run in starts.items()}
-
 # %% ../nbs/37_protocol.ipynb #f645a227
 _OWN_ENTRY = {"dataset", "network", "fold", "seed", "threads", "device"}
 
@@ -79,8 +72,11 @@ def _rows(profile, cells):
 
 def _of_cells(profile, cells):
     "What a protocol says about some cells"
+    starts = {cell.network: cell.run for cell in cells}
     told = {
-        "images": _images(profile, cells), "networks": _networks(cells),
+        "images": _images(profile, cells), "networks": {
+            label: {"name": run.network, "weights": run.weights, "digest": weights_digest(run)}
+            for label, run in starts.items()},
         "training": RunConfig(**profile.training).model_dump(exclude=_OWN_ENTRY),
         "scores": {"f1": profile.f1, "average": profile.crop_reduce,
                    "bootstrap_draws": profile.bootstrap_draws},

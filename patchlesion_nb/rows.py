@@ -44,11 +44,6 @@ class Row:
     baseline: str = ""  # the row it is to be compared with; "" for the page to decide
     switch: str = ""  # the disagreement of paper and code that it is about, such as D14
 
-    @property
-    def settings_name(self):
-        "The name under which a profile sets values for this row"
-        return self.method or self.name
-
 # %% ../nbs/31_rows.ipynb #435597e0
 _INITIAL = {"attention": "initial"}
 
@@ -212,14 +207,14 @@ def _external_test(profile):
     "The rows of Tables II and V on their own test set, then on each further one"
     parts = ("test", *profile.test_sets) if profile.test_sets else ()
     return tuple(replace(row, evaluation={**row.evaluation, "part": part})
-                 for part in parts for row in _PLAIN_TABLE_2 + TABLE_5)
+                 for part in parts for row in _BOTH_TABLES)
 
 
 LEAKAGE = tuple(_multi_crop(f"{split.capitalize()} split", ours=True, images=f"{split}_split")
                 for split in ("grouped", "random"))
 
 
-_PLAIN_TABLE_2 = tuple(row for row in TABLE_2 if not row.control)
+_BOTH_TABLES = (*(row for row in TABLE_2 if not row.control), *TABLE_5)
 
 
 def _replication(profile):
@@ -239,27 +234,20 @@ class Experiment:
     rows: Callable[[Any], tuple[Row, ...]]  # from a profile
 
 
-def _experiments(kind, **rows):
-    "Experiments of one kind: name = rows, or a function of the profile that gives them"
-    return {name: Experiment(name, kind, given if callable(given) else lambda _, given=given: given)
-            for name, given in rows.items()}
-
-
+_EXPERIMENTS = dict(  # name = rows, or a function of the profile that gives them
+    table_1=(), table_2=TABLE_2, table_3=TABLE_3, table_4=TABLE_4, table_5=TABLE_5, table_6=TABLE_6,
+    figure_1=(), figure_2=(), figure_3=(), figure_4=(TABLE_2[5],), figure_5=_figure_5,
+    extension_scopes=SCOPES, extension_controls=CONTROLS, extension_switches=SWITCHES,
+    extension_placement=_placement, extension_cost=(), extension_leakage=LEAKAGE,
+    extension_melanoma=_BOTH_TABLES, extension_calibration=_BOTH_TABLES,
+    extension_replication=_replication, extension_external_test=_external_test,
+    extension_duplicates=_BOTH_TABLES, extension_faithfulness=FAITHFULNESS,
+    extension_subgroups=_BOTH_TABLES, extension_retraining=RETRAINING, claims=())
 EXPERIMENTS = {
-    **_experiments("paper", table_1=(), table_2=TABLE_2, table_3=TABLE_3, table_4=TABLE_4,
-                   table_5=TABLE_5, table_6=TABLE_6),
-    **_experiments("extension", figure_1=(), figure_2=(), figure_3=(), figure_4=(TABLE_2[5],)),
-    **_experiments("figure 5", figure_5=_figure_5),
-    **_experiments(
-        "extension", extension_scopes=SCOPES, extension_controls=CONTROLS,
-        extension_switches=SWITCHES, extension_placement=_placement, extension_cost=(),
-        extension_leakage=LEAKAGE, extension_melanoma=_PLAIN_TABLE_2 + TABLE_5,
-        extension_calibration=_PLAIN_TABLE_2 + TABLE_5, extension_replication=_replication,
-        extension_external_test=_external_test, extension_duplicates=_PLAIN_TABLE_2 + TABLE_5,
-        extension_faithfulness=FAITHFULNESS, extension_subgroups=_PLAIN_TABLE_2 + TABLE_5,
-        extension_retraining=RETRAINING,
-        claims=()),
-}
+    name: Experiment(name, "paper" if name.startswith("table") else
+                     "figure 5" if name == "figure_5" else "extension",
+                     rows if callable(rows) else lambda _, rows=rows: rows)
+    for name, rows in _EXPERIMENTS.items()}
 
 
 def experiment_named(

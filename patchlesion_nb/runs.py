@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CODE_PATHS', 'CODE', 'IDENTITY', 'MANIFEST', 'KEPT_FILES', 'code_record', 'code_digest', 'note_identity',
-           'initial_weights', 'weights_digest', 'run_identity', 'evaluation_identity', 'evaluation_id', 'RunStore']
+           'initial_weights', 'weights_digest', 'run_identity', 'evaluation_identity', 'RunStore']
 
 # %% ../nbs/30_runs.ipynb #d41f2b84
 import ast
@@ -107,12 +107,9 @@ def code_digest(
     digest = hashlib.sha256()
     for entry in entries:
         module, _, name = entry.partition(":")
-        spec = importlib.util.find_spec(f"{package}.{module}")
-        if spec is None:
-            raise ModuleNotFoundError(f"{package}.{module} is on the path of CODE_PATHS but not "
-                                      "there: export its notebook, or take it off the path")
-        told = os.stat(spec.origin)
-        found = _entry_digest(spec.origin, name, told.st_size, told.st_mtime_ns)
+        file = importlib.util.find_spec(f"{package}.{module}").origin
+        told = os.stat(file)
+        found = _entry_digest(file, name, told.st_size, told.st_mtime_ns)
         digest.update(f"{entry} {found}\n".encode())
     return digest.hexdigest()
 
@@ -186,9 +183,6 @@ def run_identity(
 ) -> dict:  # run (16 hexadecimal digits), settings (the same without the code), and what is in them
     "All that the result of a training depends on; without its initial weights it has no name yet"
     fingerprints = dict(data=data_fingerprint, pixels=pixel_fingerprint, split=split_fingerprint)
-    for name, value in fingerprints.items():
-        if not value:
-            raise ValueError(f"the fingerprint of the {name} is empty: a run needs all three")
     resolved, code = resolve_run(config), CODE["training"]
     weights = weights_digest(resolved) or weights
     by_content = resolved.model_copy(update={"weights": weights})
@@ -206,14 +200,6 @@ def evaluation_identity(
     return {"evaluation": config_hash(evaluation, code["code"], *fingerprints),
             "settings": config_hash(evaluation, *fingerprints)} | code
 
-
-def evaluation_id(
-    evaluation: EvaluationConfig,  # resolved for its run by `resolve_evaluation`
-    *fingerprints: str,  # as for `evaluation_identity`
-) -> str:  # 16 hexadecimal digits
-    "The name of an evaluation among those of its run"
-    return evaluation_identity(evaluation, *fingerprints)["evaluation"]
-
 # %% ../nbs/30_runs.ipynb #bf1c4011
 MANIFEST = "manifest.json"
 
@@ -224,12 +210,9 @@ def _files(folder):
 
 def _describe(folder):
     "Size and checksum of every file of a folder but the manifest, by relative path"
-    described = {}
-    for path in _files(folder):
-        entry = {"bytes": path.stat().st_size, "sha256": checksum(path)}
-        described[path.relative_to(folder).as_posix()] = entry
-    described.pop(MANIFEST, None)
-    return described
+    return {path.relative_to(folder).as_posix():
+            {"bytes": path.stat().st_size, "sha256": checksum(path)}
+            for path in _files(folder) if path != Path(folder, MANIFEST)}
 
 # %% ../nbs/30_runs.ipynb #201d16ca
 class RunStore:
@@ -279,10 +262,7 @@ def _seal(partial, target):
     "Write the manifest, give the folder its final name, and take away the right to write"
     for leftover in partial.rglob(".*"):  # a killed process was writing it
         leftover.unlink()
-    described = _describe(partial)
-    if not described:
-        raise ValueError(f"nothing was written into {partial}: a run without files is none")
-    manifest = json.dumps({"files": described}, indent=1, sort_keys=True)
+    manifest = json.dumps({"files": _describe(partial)}, indent=1, sort_keys=True)
     (partial / MANIFEST).write_text(manifest + "\n", "utf-8")
     target.parent.mkdir(parents=True, exist_ok=True)
     for path in _files(partial):
@@ -452,19 +432,6 @@ def found_run(
     "Where the configuration, history and environment of a run are, if they are anywhere"
     return self.run_folder(run) if self.has_run(run) else self.kept_folder(run)
 
-
-@patch
-def kept_evaluation(
-    self: RunStore,
-    run: str,  # id of the run
-    key: str,  # id of the evaluation
-    reduce: str,  # how the crops of an image are joined: probabilities, logits or vote
-) -> Path | None:  # the parquet file; None if it is not kept
-    "Where the probabilities of an evaluation are kept"
-    folder = self.kept_folder(run)
-    path = folder / key / f"{reduce}.parquet" if folder else None
-    return path if path and path.is_file() else None
-
 # %% ../nbs/30_runs.ipynb #4cc83157
 @patch
 def keep(
@@ -524,12 +491,13 @@ def refused_kept(
 @patch
 def kept_weights(self: RunStore) -> dict:  # (network, weights) of a configuration -> digest
     "What the initial weights of the kept runs held"
-    folders = sorted((self.kept / "runs").glob("[!.]*/")) if self.kept else []
-    whole = [folder for folder in folders if not _unlike(self, folder, {})]
-    pairs = [(_read_json(folder / "config.json", "network", "weights"),
-              _read_json(folder / IDENTITY, "weights")) for folder in whole]
-    return {(str(config["network"]), str(config["weights"])): identity["weights"]
-            for config, identity in pairs}
+    found = {}
+    for folder in sorted((self.kept / "runs").glob("[!.]*/")) if self.kept else []:
+        if not _unlike(self, folder, {}):
+            config = _read_json(folder / "config.json", "network", "weights")
+            digest = _read_json(folder / IDENTITY, "weights")["weights"]
+            found[str(config["network"]), str(config["weights"])] = digest
+    return found
 
 # %% ../nbs/30_runs.ipynb #d3659ff9
 @patch
