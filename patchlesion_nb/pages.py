@@ -31,9 +31,10 @@ from matplotlib.text import Text
 from pydantic import BaseModel
 
 from . import __version__, claims, figures, report, results
+from .cluster import executor_named
 from .config import code_commit, config_hash, describe_config, plain_words
 from .core import some
-from .executors import RunsFailed, executor_named, run_missing
+from .executors import RunsFailed, run_missing
 from .metrics import (
     PairedTest, bootstrap_draws, calibration, class_recall, confusion, paired_contrast,
     reliability_table, retrained_draws)
@@ -352,8 +353,8 @@ def prepare(
     if page.asked.train:
         try:
             with redirect_stdout(sys.stderr):
-                run_missing(wanted, page.data, page.store, executor=page.asked.executor,
-                            progress=progress)
+                run_missing(wanted, page.data, page.store, executor_named(page.asked.executor),
+                            progress)
         except RunsFailed as error:
             page.failure = error
             report.display_notice("Some trainings failed", *str(error).splitlines(), kind="failed")
