@@ -17,7 +17,7 @@ from .metadata import BENIGN_CLASSES, DIAGNOSIS_TYPES
 
 # %% ../nbs/21_balancing.ipynb #f6262857
 def _class_counts(targets, class_count, complete=True):
-    "Training images of each class, refused where a target is no class or, if so asked, one has none"
+    "Training images of each class; a target that is no class, or an empty class, is refused"
     targets = np.asarray(targets)
     if targets.size == 0:
         raise DataError("No training images: the targets are empty; check the split.")

@@ -45,20 +45,18 @@ def reduce_crops(
 # %% ../nbs/23_metrics.ipynb #144aad27
 def _check_pair(targets, predicted, class_count):
     "Targets [n] and predictions [..., n] as class indices, refused where they are none"
-    checked = []
-    for name, values in (("targets", np.asarray(targets)), ("predictions", np.asarray(predicted))):
+    targets, predicted = np.asarray(targets), np.asarray(predicted)
+    for name, values in (("targets", targets), ("predictions", predicted)):
         if values.size == 0 or values.dtype.kind not in "iu":
             raise ValueError(f"{name}: expected class indices, got {values.size} of "
                              f"{values.dtype}.")
         if values.min() < 0 or values.max() >= class_count:
             raise ValueError(f"{name} reach from {values.min()} to {values.max()}: expected class "
                              f"indices from 0 to {class_count - 1}.")
-        checked.append(values.astype(np.int64))
-    targets, predicted = checked
     if targets.ndim != 1 or predicted.shape[-1:] != targets.shape:
         raise ValueError(f"targets of shape {targets.shape} and predictions of shape "
                          f"{predicted.shape}: expected [n] and [..., n].")
-    return targets, predicted
+    return targets.astype(np.int64), predicted.astype(np.int64)
 
 # %% ../nbs/23_metrics.ipynb #556477ab
 def confusion(

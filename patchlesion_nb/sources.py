@@ -226,7 +226,6 @@ def count_parts(
 def check_test_set(
     test: SourceImages,  # all of it is scored
     trained: SourceImages,  # the images of the trainings, with their split
-    duplicates: pd.DataFrame | None = None,  # of `read_pairs`; None: those known of HAM10000
 ) -> None:  # nothing: a set that must not be scored is a `DataError`
     "Refuse a test set of other classes, or with images that are also in training"
     name = test.table.name
@@ -234,7 +233,7 @@ def check_test_set(
         raise DataError(f"test set '{name}' has the classes {', '.join(test.table.classes)}; the "
                         f"networks know {', '.join(trained.table.classes)}: name the same classes "
                         "in the same order, or leave the set out of test_sets.")
-    pairs = read_pairs("ham10000") if duplicates is None else duplicates
+    pairs = read_pairs("ham10000")
     seen = {image: image for image in trained.split.index[trained.split != "test"]}
     for one, other in (("first", "second"), ("second", "first")):
         alike = pairs[pairs[other].isin(seen.keys())]
