@@ -51,11 +51,11 @@ def clock() -> Spent:
     return Spent(time.perf_counter(), cpu)
 
 # %% ../nbs/50_bench.ipynb #22bad66e
-def _spent(measure, now):
+def _spent(measure):
     "What one call cost, or what it says that its inner part cost"
-    start = now()
+    start = clock()
     told = measure()
-    end = now()
+    end = clock()
     return told if isinstance(told, Spent) else Spent(end.wall - start.wall, end.cpu - start.cpu)
 
 # %% ../nbs/50_bench.ipynb #22bad66f
@@ -63,7 +63,6 @@ def alternate(
     measures: Mapping[str, Callable],  # name -> function without arguments
     repeats: int = 5,  # turns that count, at least 1
     warm: bool = True,  # one turn before that does not count
-    now: Callable = clock,  # gives a `Spent`
     seconds: float = np.inf,  # wall seconds that all turns may take
     tell: Callable = lambda line: None,  # gets a line before the first turn and after each one
 ) -> pd.DataFrame:  # index: name; columns wall, cpu: medians, seconds; every turn in `.attrs`
@@ -72,12 +71,12 @@ def alternate(
         raise ValueError(f"{len(measures)} measures, {repeats} turns: at least 1 of each is needed")
     turns, made, planned = {name: [] for name in measures}, -warm, repeats
     tell(', '.join(map(str, measures)) + ": a turn to warm up" * warm)
-    start = now().wall
+    start = clock().wall
     while made < planned:
         for name in list(measures)[:: -1 if made % 2 else 1]:
-            turns[name].append(_spent(measures[name], now))
+            turns[name].append(_spent(measures[name]))
         made += 1
-        each = max(now().wall - start, 1e-9) / (made + warm)
+        each = max(clock().wall - start, 1e-9) / (made + warm)
         planned = min(repeats, max(3, int(min(repeats, seconds / each - warm))))
         left = max(planned - made, 0) * each
         tell(f"{made} of {planned} turns of {each:.1f} s made, {left:.0f} s left"
@@ -242,22 +241,21 @@ BENCHMARKS = {
 def run_benchmarks(
     profile: str = "smoke",  # a study's profile, whose sizes are taken
     only: list[str] | None = None,  # names; None: all
-    folder: str | Path | None = None,  # None: reports/benchmarks of the study
     progress: bool = True,  # say on stderr what is measured, and how long it took
-) -> Path:  # <folder>/<profile>/summary.html
+) -> Path:  # reports/benchmarks/<profile>/summary.html
     "Run benchmarks one after the other, and put their figures on one page"
     from patchlesion_nb.report import NotebookFailed, experiment_notebook, run_notebook
 
-    paths = {name: experiment_notebook(name, "benchmarks") for name in only or BENCHMARKS}
-    folder = Path(folder or study_root() / "reports" / "benchmarks")
-    folder, failed = (folder / Bench("summary", profile).profile.name).resolve(), []
-    summary = {"summary": experiment_notebook("summary", "benchmarks")}
-    for number, (name, path) in enumerate((paths | summary).items(), 1):
+    paths = {name: experiment_notebook(name, "benchmarks")
+             for name in (*(only or BENCHMARKS), "summary")}
+    folder = study_root() / "reports" / "benchmarks" / Bench("summary", profile).profile.name
+    failed = []
+    for number, (name, path) in enumerate(paths.items(), 1):
         out = sys.stderr if progress else io.StringIO()
         start, tell = time.monotonic(), partial(print, f"{name}:", file=out, flush=True)
-        if name in paths:
-            tell(f"part {number} of {len(paths)}, at most ten minutes: {BENCHMARKS[name]}")
         more = {"figures": str(folder)} if name == "summary" else {}
+        if not more:
+            tell(f"part {number} of {len(paths) - 1}, at most ten minutes: {BENCHMARKS[name]}")
         try:
             run_notebook(path, {"profile": profile, **more}, folder, progress)
         except NotebookFailed as failure:
@@ -312,7 +310,7 @@ def seconds_per_image(
     few = min(2, -(-config.batch_size // config.accumulate))
     step = bare_step(config, few)
     step()
-    return max(_spent(step, clock).wall, 1e-6) / few
+    return max(_spent(step).wall, 1e-6) / few
 
 # %% ../nbs/50_bench.ipynb #36fe813e
 def _trials(config):
@@ -348,14 +346,8 @@ def _forward(config):
 
     return forward
 
-
-def _advice_row(option, setting, wall, ratio, note=""):
-    "A row of the advice"
-    return {"option": option, "setting": setting, "seconds per step": wall, "times as long": ratio,
-            "note": note}
-
 # %% ../nbs/50_bench.ipynb #fcac9fbf
-def _evaluation_advice(config, own, repeats):
+def _evaluation_advice(config, own):
     "What an evaluation would gain from half, and from twice as many crops at once"
     from patchlesion_nb.numerics import explained_memory
 
@@ -364,11 +356,11 @@ def _evaluation_advice(config, own, repeats):
         forward(2 * own)
         counts.append(2 * own)
     tell = partial(print, "advice:", file=sys.stderr, flush=True)
-    measured = alternate({count: partial(forward, count) for count in counts}, repeats, tell=tell)
+    measured = alternate({count: partial(forward, count) for count in counts}, 3, tell=tell)
     size = config.crop_count
     seconds = measured["wall"] * own / [max(1, count // size) * size for count in counts]
-    return [_advice_row("crops_at_once", str(count), seconds[count], seconds[count] / seconds[own],
-                        f"evaluation: seconds for {own} crops") for count in counts]
+    return [("crops_at_once", str(count), seconds[count], seconds[count] / seconds[own],
+             f"evaluation: seconds for {own} crops") for count in counts]
 
 # %% ../nbs/50_bench.ipynb #6e1f1e54
 def _input_seconds(config, size, images):
@@ -384,7 +376,6 @@ def _input_seconds(config, size, images):
 # %% ../nbs/50_bench.ipynb #6e1f1e55
 def advise(
     profile: str = "demo",  # a study's profile, or the path of its TOML file
-    repeats: int = 3,  # turns
 ) -> pd.DataFrame:  # option, setting, seconds per step (wall), times as long as now, note
     "What a profile would gain from other settings on this machine"
     from patchlesion_nb.numerics import explained_memory, kept_memory, memory_advice
@@ -398,15 +389,17 @@ def advise(
         trials = {"": config, **_trials(config)}
         steps = {key: bare_step(trial, images) for key, trial in trials.items()}
         tell = partial(print, "advice:", file=sys.stderr, flush=True)
-        measured = alternate(steps, repeats, tell=tell)
+        measured = alternate(steps, 3, tell=tell)
         own = measured["wall"].iloc[0]
         layout = "channels last" if config.channels_last else "contiguous"
         now = (f"{config.network}, {images} images of {config.crop_count} crops, {layout}, "
                f"{config.threads} threads, {config.precision}, {config.device}")
-        rows = [_advice_row("as it is", now, own, 1.0)]
-        rows += [_advice_row(*key.split("="), measured.loc[key, "wall"],
-                             paired_ratio(measured, key, "", "wall")) for key in trials if key]
         seconds = _input_seconds(config, chosen.image_size, images)
-        rows.append(_advice_row("input", "as it is", seconds, (own + seconds) / own,
-                                "crops of a step; hidden where there are several threads"))
-        return pd.DataFrame(rows + _evaluation_advice(config, chosen.crops_at_once, repeats))
+        rows = [("as it is", now, own, 1.0, ""), *(
+            (*key.split("="), measured.loc[key, "wall"],
+             paired_ratio(measured, key, "", "wall"), "") for key in trials if key),
+            ("input", "as it is", seconds, (own + seconds) / own,
+             "crops of a step; hidden where there are several threads"),
+            *_evaluation_advice(config, chosen.crops_at_once)]
+    return pd.DataFrame(rows, columns=["option", "setting", "seconds per step", "times as long",
+                                       "note"])

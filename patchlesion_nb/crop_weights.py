@@ -12,18 +12,15 @@ import pandas as pd
 from . import agreement
 from .evaluation import forward_pass, read_attention
 from .pages import Page
-from .plan import StudyRun
+from .plan import StudyRun, found_evaluation
 
 # %% ../nbs/45_crop_weights.ipynb #6bdcf2ea
 BLOCK = "end_attention"
 
 
-def evaluation_of(page: Page, cell: StudyRun):  # a Path, or None if it is not there
+def evaluation_of(page: Page, cell: StudyRun):  # of Figure 4; a Path, or None if it is not there
     "The folder of a cell's evaluation"
-    run = page.run_id(cell)
-    key = page.data[cell.run.dataset].evaluation_id(cell.evaluation)
-    there = page.store.has_evaluation(run, key)
-    return page.store.evaluation_folder(run, key) if there else None
+    return found_evaluation(cell, page.data[cell.run.dataset], page.store)
 
 # %% ../nbs/45_crop_weights.ipynb #857c8e03
 def weight_sources(

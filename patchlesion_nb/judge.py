@@ -11,7 +11,7 @@ import csv
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -407,7 +407,7 @@ def _tables(page, baseline, known):
     table = page.data[page.predictions[0].dataset].table
     differences = pages.compare(page, baseline)[0]
     with_shares = [p for p in page.predictions if not np.isin(p.probabilities, (0, 1)).all()]
-    measured, bins = pages.calibrations(page, with_shares)
+    measured, bins = pages.calibrations(replace(page, predictions=with_shares))
     rows = dict.fromkeys(p.row for p in page.predictions)
     apart = subgroups.group_differences(page, {row: baseline for row in rows if row != baseline})
     found = leaks(table.images, known)

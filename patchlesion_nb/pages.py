@@ -6,7 +6,7 @@
 __all__ = ['SCORE', 'NAMES', 'LEAST_LESIONS', 'EXPLAINED', 'provenance', 'beside_published', 'learning_history',
            'validation_scores', 'plan_table', 'altered_files', 'Page', 'open_page', 'images_name', 'page_images',
            'warn', 'introduce', 'prepare', 'summarize', 'small_classes', 'file_name', 'by_row', 'row_kinds',
-           'show_results', 'results_figure', 'restrict', 'beside_duplicates', 'own_baselines', 'same_images', 'compare',
+           'show_results', 'results_figure', 'restrict', 'beside_duplicates', 'own_baselines', 'compare',
            'show_differences', 'differences_figure', 'best_sentences', 'contrast_sentence', 'show_found', 'waterfall',
            'recalls', 'show_recalls', 'explained', 'calibrations', 'reliability_figure', 'contrast_groups',
            'show_contrast', 'show_audit', 'show_learning_curves', 'show_best_row', 'show_checks', 'show_choices',
@@ -21,12 +21,10 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from matplotlib.text import Text
 from pydantic import BaseModel
 
@@ -57,12 +55,11 @@ def provenance(
               "seed": "seeds"}
     paths = [Path(folder, "environment.json") for folder in dict.fromkeys(map(str, run_folders))]
     told = [json.loads(path.read_text("utf-8")) for path in paths if path.is_file()]
-    trained = [{f"trained with {name}": value for name, value in one.get("versions", {}).items()}
-               | {label: one.get(key) for key, label in labels.items()} for one in told]
+    trained = pd.DataFrame([
+        {f"trained with {name}": value for name, value in one.get("versions", {}).items()}
+        | {label: one.get(key) for key, label in labels.items()} for one in told], dtype=object)
     rows = {"code": f"patchlesion {__version__}, commit {code_commit()}"} | facts
-    for label in dict.fromkeys(chain(*trained)):
-        values = (one.get(label) for one in trained)
-        rows[label] = ", ".join(dict.fromkeys(str(value) for value in values if value is not None))
+    rows |= {label: ", ".join(trained[label].dropna().map(str).unique()) for label in trained}
     seconds = sum(one.get("seconds", 0) for one in told)
     rows["trainings"] = f"{len(told)} behind this page, {seconds:,.0f} s in all" if told else "none"
     rows["page made"] = f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M} UTC"
@@ -144,21 +141,19 @@ def plan_table(
 
 # %% ../nbs/44_pages.ipynb #fb3e67e9
 def altered_files(
-    runs: list,  # of `study_runs`
-    data: dict,  # StudyData of each data set
-    store,  # RunStore
+    page,  # a `Page`, of which the data are there
+    cells: list,  # of `study_runs`
 ) -> pd.DataFrame:  # folder, problem; empty if all is as it was made
     "What was changed in the runs and evaluations that a page shows."
     folders = {}
-    for cell in runs:
-        images = data[cell.run.dataset]
-        run, key = images.run_id(cell.run), images.evaluation_id(cell.evaluation)
-        if store.has_run(run):
-            folders[run] = store.run_folder(run)
-        if store.has_evaluation(run, key):
-            folders[f"{run}/{key}"] = store.evaluation_folder(run, key)
+    for cell in cells:
+        run, key = page.run_id(cell), page.data[cell.run.dataset].evaluation_id(cell.evaluation)
+        if page.store.has_run(run):
+            folders[run] = page.store.run_folder(run)
+        if page.store.has_evaluation(run, key):
+            folders[f"{run}/{key}"] = page.store.evaluation_folder(run, key)
     return pd.DataFrame([(name, problem) for name, folder in folders.items()
-                         for problem in store.verify(folder)], columns=["folder", "problem"])
+                         for problem in page.store.verify(folder)], columns=["folder", "problem"])
 
 # %% ../nbs/44_pages.ipynb #faa33b89
 NAMES = {  # columns that say what a line of a table is about
@@ -182,7 +177,8 @@ class Page:
     at_best: list = field(default_factory=list)  # of `others`
     majority: list = field(default_factory=list)  # of a network that has learned nothing
     telling: list = field(default_factory=list)  # of rows that say how far trainings differ
-    outstanding: pd.DataFrame | None = None  # of `results.outstanding_rows`
+    outstanding: pd.DataFrame = field(  # of `results.outstanding_rows`
+        default_factory=lambda: pd.DataFrame({"runs": []}))
     summary: pd.DataFrame | None = None  # of `summarize`
     history: pd.DataFrame | None = None  # of `learning_history`
     failure: Exception | None = None  # what went wrong in training
@@ -219,8 +215,7 @@ class Page:
         def said(text):
             return report.in_words_of(text, self.profile.group)
 
-        drawn = figure["figure"] if self.profile.group != "lesion" and figure else Figure()
-        for text in drawn.findobj(Text):
+        for text in figure["figure"].findobj(Text) if figure else ():
             text.set_text(said(text.get_text()))
         return {key: said(value) if key in ("alt", "caption") else value
                 for key, value in figure.items()}
@@ -236,8 +231,6 @@ class Page:
 
     def stands_out(self, prediction) -> bool:
         "Is it of a training that stands out, here or on the curve of another page?"
-        if self.outstanding is None:  # predictions of another program
-            return False
         return prediction.source.split("/")[0] in set().union(*self.outstanding["runs"])
 
     @property
@@ -341,7 +334,6 @@ def introduce(
 def prepare(
     page: Page,
     absent: str = "",  # as for `warn`
-    progress: bool = True,  # show bars
 ) -> None:
     "Warn, find the images, list what is missing, make it, and read what there is."
     warn(page, absent)
@@ -353,8 +345,7 @@ def prepare(
     if page.asked.train:
         try:
             with redirect_stdout(sys.stderr):
-                run_missing(wanted, page.data, page.store, executor_named(page.asked.executor),
-                            progress)
+                run_missing(wanted, page.data, page.store, executor_named(page.asked.executor))
         except RunsFailed as error:
             page.failure = error
             report.display_notice("Some trainings failed", *str(error).splitlines(), kind="failed")
@@ -458,7 +449,7 @@ def _read(page):
 def _lucky_rows(page):
     "Rows that may be chance in one training: heading and texts of a warning."
     rows = {}
-    for p in filter(page.stands_out, page.predictions):
+    for p in page.predictions:
         rows.setdefault(p.source.split("/")[0], {})[p.row] = None
     told = [f"{', '.join(rows[found])} ({line.network}): {line.mean:.1f}, between "
             f"{line.before:.1f} and {line.after:.1f} ({line.table}, {line.row}); "
@@ -631,16 +622,6 @@ def own_baselines(page: Page) -> dict:  # row -> the row it is to be compared wi
     rows = experiment_rows(page.name, page.profile)
     return {row.name: row.baseline for row in rows if row.baseline}
 
-
-def same_images(
-    page: Page,
-    predictions: list,  # of the page, or restricted
-) -> list:  # those of `page.telling` of the same images
-    "What says how far trainings differ on the images that some predictions are about."
-    kept = {p.dataset: p.positions for p in predictions}
-    return restrict(page, lambda data, p: np.isin(p.positions, kept.get(p.dataset, ())),
-                    page.telling)
-
 # %% ../nbs/44_pages.ipynb #e2ef129c
 def _recall(p):
     "The share of each class that a network recognises, percent [C]"
@@ -656,10 +637,10 @@ def _beside_published(page, table):
     return own if own["published"].notna().any() else table
 
 
-def _beside_folds(predictions, table):
+def _beside_folds(page, table):
     "The same with the smallest and largest difference among the folds, where there are several."
     scores = {}
-    for p in predictions:
+    for p in page.predictions:
         row = scores.setdefault((p.network, p.dataset, p.row), {})
         row[p.fold, p.seed] = np.nanmean(_recall(p))
     ranges = []
@@ -688,42 +669,39 @@ def _display_differences(page, table, caption, name):
 def compare(
     page: Page,
     baseline: str | dict,  # as for `show_differences`
-    predictions: list | None = None,  # None: the page's
 ) -> tuple:  # table of `results.comparisons`, and of `results.training_spreads`
-    "Each row beside its baseline, on the same lesions."
-    if predictions is None and repr(baseline) in page.compared:
-        return page.compared[repr(baseline)]
-    chosen = page.predictions if predictions is None else predictions
-    spreads = results.training_spreads(same_images(page, chosen), page.data)
-    found = results.comparisons(chosen, baseline, spreads, page.profile.bootstrap_draws), spreads
-    if predictions is None:
-        page.compared[repr(baseline)] = found
-    return found
+    "Each row beside its baseline, on the same lesions; how far trainings differ on these images."
+    if (named := repr(baseline)) not in page.compared:
+        kept = {p.dataset: p.positions for p in page.predictions}
+        alike = restrict(page, lambda data, p: np.isin(p.positions, kept.get(p.dataset, ())),
+                         page.telling)
+        spreads = results.training_spreads(alike, page.data)
+        page.compared[named] = results.comparisons(
+            page.predictions, baseline, spreads, page.profile.bootstrap_draws), spreads
+    return page.compared[named]
 
 # %% ../nbs/44_pages.ipynb #7172b134
 def show_differences(
     page: Page,
     baseline: str | dict,  # the row that all others are compared with, or row -> its baseline
     name: str,  # of the CSV file
-    predictions: list | None = None,  # None: the page's
     metric: str = "MC-sensitivity",  # what the reader calls it
 ) -> None:
     "Paired differences, with both intervals, corrected p, and the published means' difference."
-    table, spreads = compare(page, baseline, predictions)
-    predictions = page.predictions if predictions is None else predictions
+    table, spreads = compare(page, baseline)
     if table.empty:
         if page.cells:
             print("There is nothing to compare: a row or its baseline is missing.")
         return
     if metric == "MC-sensitivity":
         table = _beside_published(page, table)
-    table = _beside_folds(predictions, table)
+    table = _beside_folds(page, table)
     one = baseline if isinstance(baseline, str) else "its baseline"
     caption = f"{metric}: each row minus {one}, points, with 95 % interval"
     _display_differences(page, table, caption, file_name(name))
     table = table.assign(name=_contrast_names(table))
     print(_decided(page, table, spreads))
-    for caution in _cautions(page, predictions, table):
+    for caution in _cautions(page, table):
         print(caution)
     if f"figure_{file_name(name)}" not in page.drawn:
         page.show_figure(**differences_figure(page, table, caption, file_name(name),
@@ -742,13 +720,13 @@ def _decided(page, table, spreads):
                                 draws=page.profile.bootstrap_draws)
 
 # %% ../nbs/44_pages.ipynb #5e1c0b7d
-def _cautions(page, predictions, table):
+def _cautions(page, table):
     "What makes the differences less sure than their intervals say, a line each."
-    few = small_classes(predictions)
+    few = small_classes(page.predictions)
     if few and few != small_classes(page.majority):
         listed = ", ".join(f"{name} {count}" for (_, name), count in few.items())
         yield f"Fewer than {LEAST_LESIONS} lesions, so that intervals are too narrow: {listed}."
-    apart = {(p.network, p.row) for p in predictions if page.stands_out(p)}
+    apart = {(p.network, p.row) for p in page.predictions if page.stands_out(p)}
     resting = [line.name for line in table.itertuples()
                if {(line.network, line.row), (line.network, line.baseline)} & apart]
     if resting:
@@ -807,25 +785,26 @@ def contrast_sentence(
     base = baseline if isinstance(baseline, str) else "its baseline"
     if table.empty:
         return f"No row can be compared with {base} yet."
-    known = table["retrained_low"].notna()
-    ends = [table[f"retrained_{end}"].where(known, table[end]) for end in ("low", "high")]
-    names = table["row"] + ("" if base == baseline else " minus " + table["baseline"])
-    if table["network"].nunique() > 1:
-        names = table["network"] + " " + names
-    close = known & ~table["decided"] & ((ends[0] > 0) | (ends[1] < 0))
-    notes = table["p_holm"].map("; p {:.2f} after correction".format).where(close, "")
-    told = pd.Series([f"{name} {difference:+.1f} points ({low:+.1f} to {high:+.1f}{note})" for name,
-                      difference, low, high, note in zip(names, table["difference"], *ends, notes)],
-                     table.index)
-    order = table["difference"].sort_values(ascending=False, kind="stable").index
-    sure = table.loc[order, "decided"].astype(bool)
-    above, below = (sure.index[sure & side] for side in (
-        table.loc[order, "difference"] > 0, table.loc[order, "difference"] <= 0))
+    known, several = table["retrained_low"].notna(), table["network"].nunique() > 1
+    ends = {end: table[f"retrained_{end}"].where(known, table[end]) for end in ("low", "high")}
+    lines = table.assign(**ends, known=known)
+    lines = lines.sort_values("difference", ascending=False, kind="stable")
+    told, above, below = {}, [], []
+    for line in lines.itertuples():
+        name = f"{line.network} " * several + line.row
+        name += f" minus {line.baseline}" * (base != baseline)
+        close = bool(line.known and not line.decided and (line.low > 0 or line.high < 0))
+        note = f"; p {line.p_holm:.2f} after correction" * close
+        told[line.Index] = (f"{name} {line.difference:+.1f} points ({line.low:+.1f} to "
+                            f"{line.high:+.1f}{note})")
+        if line.decided:
+            (above if line.difference > 0 else below).append(told[line.Index])
     parts = [f"{len(above)} of {len(table)} rows score{'s' * (len(above) == 1)} above {base}: "
-             f"{some(told[above], 4)}" if len(above) else f"No row is shown to score above {base}"]
-    parts += [f"{len(below)} below: {some(told[below[::-1]])}"] * bool(len(below))
-    left = dict.fromkeys([order[0], *table.index[table["row"] == named]])
-    parts += [f"{told[place]} is not decided" for place in left if not sure[place]]
+             f"{some(above, 4)}" if above else f"No row is shown to score above {base}"]
+    parts += [f"{len(below)} below: {some(below[::-1])}"] * bool(below)
+    left = dict.fromkeys([lines.index[0], *table.index[table["row"] == named]])
+    parts += [f"{told[place]} is not decided" for place in left
+              if not lines.loc[place, "decided"]]
     once = " Rows were trained once: chance between trainings is not known, so nothing is decided."
     return f"{'; '.join(parts)}.{'' if known.any() else once}"
 
@@ -933,12 +912,10 @@ def explained(
 # %% ../nbs/44_pages.ipynb #13fe63b5
 def calibrations(
     page: Page,
-    predictions: list | None = None,  # None: the page's
 ) -> tuple:  # network, row, each measure in percent with its interval; bins of all networks
     "Confidence, accuracy and calibration error of each row, and what its diagram is made of."
     lines, bins = [], []
-    for (network, row), group in by_row(
-            page.predictions if predictions is None else predictions).items():
+    for (network, row), group in by_row(page.predictions).items():
         found = calibration(group[0].targets, np.stack([p.probabilities for p in group]),
                             group[0].lesions, draws=page.profile.bootstrap_draws)
         line = {"network": network, "row": row}
@@ -1105,7 +1082,7 @@ def show_checks(page: Page) -> None:
     _check_learned(page)
     at_best = {cell.row for cell in page.cells if cell.evaluation.checkpoint == "best"}
     alike = results.equal_predictions([p for p in page.predictions if p.row not in at_best])
-    changed = altered_files(page.cells + page.others, page.data, page.store)
+    changed = altered_files(page, page.cells + page.others)
     if len(alike):
         report.display_notice("Rows that predict the same for every image", kind="failed")
         page.show_table(alike, "Pairs that are alike", "alike")

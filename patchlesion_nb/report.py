@@ -473,7 +473,6 @@ def page_html(
 def declared_parameters(notebook: Path) -> list:  # names, in their order
     "The parameters that a notebook declares in its cell tagged `parameters`."
     import nbformat
-    notebook = Path(notebook)
     if not notebook.is_file():
         raise FileNotFoundError(f"there is no notebook {notebook}")
     for cell in nbformat.read(notebook, as_version=4).cells:
@@ -1107,7 +1106,7 @@ def library_notebooks() -> list:  # paths in their order, the tour first
 def _library_digest(notebook):
     "Changes with the notebook, any module and the look of the pages."
     package = Path(str(files("patchlesion_nb")))
-    told = hashlib.sha256(Path(notebook).read_bytes())
+    told = hashlib.sha256(notebook.read_bytes())
     for path in sorted([*package.glob("*.py"), *TEMPLATES.iterdir()]):
         told.update(path.name.encode() + path.read_bytes())
     return told.hexdigest()
@@ -1123,12 +1122,10 @@ def _outdated(site, name, digest):
 # %% ../nbs/41_report.ipynb #0857d9a5
 def render_library(
     progress: bool = True,  # say when a page is finished
-    notebooks: list | None = None,  # paths; None: all of the library
 ) -> Path:  # reports/library/index.html
     "Run the library's notebooks where they have changed, and render them as its documentation."
     site = _Site(study_root() / "reports" / "library", "", {})
-    paths = {_library_page(path): Path(path).resolve()
-             for path in (library_notebooks() if notebooks is None else notebooks)}
+    paths = {_library_page(path): path for path in library_notebooks()}
     for record in site.folder.glob("[!.]*/page.json"):
         if record.parent.name not in paths:  # its notebook is no longer there
             shutil.rmtree(record.parent)

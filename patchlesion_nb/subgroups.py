@@ -6,6 +6,8 @@
 __all__ = ['subgroups', 'group_counts', 'group_scores', 'group_differences', 'beside_groups']
 
 # %% ../nbs/47_subgroups.ipynb #40d316e6
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 
@@ -106,8 +108,7 @@ def group_differences(
     found = []
     for by, group, part in _in_groups(page, least):
         if len(set(part[0].targets)) > 1:
-            spreads = results.training_spreads(pages.same_images(page, part), page.data)
-            table = results.comparisons(part, baselines, spreads, page.profile.bootstrap_draws)
+            table, _ = pages.compare(replace(page, predictions=part), baselines)
             found.append(table.assign(by=by, group=group))
     if not found:
         return pd.DataFrame(columns=["by", "group", "network", "row", "baseline", "decided"])

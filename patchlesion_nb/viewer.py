@@ -19,12 +19,12 @@ import pandas as pd
 from PIL import Image
 
 from . import __version__
-from .core import DataError, replaced_whole
+from .core import DataError
 from .evaluation import read_attention, read_logits
 from .plan import (
     StudyRun, found_evaluation, sources, study_data_if_there, study_runs)
 from .profiles import load_profile
-from .report import fill_template, write_index
+from .report import fill_template, replace_text, write_index
 from .runs import RunStore
 from .store import open_store
 
@@ -68,10 +68,9 @@ def crop_rule(
 # %% ../nbs/49_viewer.ipynb #5f460fdf
 def image_order(
     targets: Sequence[int],  # [n], true classes
-    seed: int = 0,
 ) -> np.ndarray:  # int [n]: places in `targets`
     "An order whose beginnings are stratified samples, with equal shares of the classes"
-    drawn = pd.Series(targets).sample(frac=1, random_state=seed)
+    drawn = pd.Series(targets).sample(frac=1, random_state=0)
     turn = drawn.groupby(drawn).cumcount()
     return turn.sort_values(kind="stable").index.to_numpy()
 
@@ -120,7 +119,7 @@ def viewer_html(
     images: Iterator[dict],  # of `stored_images`
     largest: int = LARGEST_PAGE,  # bytes
     **words,  # profile, experiment, fold, total, missing, pictures, index: of the template
-) -> tuple[str, int]:  # the page, and how many images are on it
+) -> str:
     "The page, with as many images as fit"
     def page():
         values = Markup(f'{frame[:-1]}, "images": [{", ".join(packed)}]}}')
@@ -136,7 +135,7 @@ def viewer_html(
         packed.append(text)
     if not packed:
         raise ValueError(f"largest = {largest}: not one image fits into a page of so many bytes")
-    return page(), len(packed)
+    return page()
 
 # %% ../nbs/49_viewer.ipynb #9b1e44d1
 def _pictures(profile, drawn, wanted):
@@ -180,7 +179,6 @@ def write_viewer(
     fold: int | None = None,  # None: the profile's first
     images: bool = False,  # embed pictures that are not drawn here, for one's own use
     data_root: str | Path | None = None,  # as for `study_data`
-    largest: int = LARGEST_PAGE,  # bytes
 ) -> Path:  # reports/<profile>/viewer.html
     "Write the page of a study's crops, and link it on the study's index"
     chosen = load_profile(profile)
@@ -194,12 +192,11 @@ def write_viewer(
         dict(zip(("rule", "muting"), crop_rule(cell)), name=cell.row, network=cell.network,
              reduce=cell.reduce, boxes=crop_boxes(cell, source.size)) for cell in there]}
     pixels = open_store(scored.store_folder) if embedded else None
-    page, _ = viewer_html(
-        stored, stored_images(list(there.values()), test, pixels), largest, profile=chosen.name,
-        experiment=experiment, fold=first.fold, total=len(test), missing=missing, pictures=told,
-        index=index.is_file())
-    with replaced_whole(store.kept / "viewer.html") as beside:
-        beside.write_text(page, "utf-8")
+    page = viewer_html(
+        stored, stored_images(list(there.values()), test, pixels), LARGEST_PAGE,
+        profile=chosen.name, experiment=experiment, fold=first.fold, total=len(test),
+        missing=missing, pictures=told, index=index.is_file())
+    replace_text(store.kept / "viewer.html", page)
     if index.is_file():
         write_index(profile)
     return store.kept / "viewer.html"
