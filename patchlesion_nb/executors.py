@@ -169,9 +169,8 @@ def training_tasks(
     data: Mapping[str, StudyData],  # by `run.dataset`
 ) -> list[tuple]:  # cells that share a training, their images, and its work in crops
     "The trainings of some cells, the first table's first, then the longest"
-    shared = distinct_trainings(missing).values()
-    tasks = [(cells, data[cells[0].run.dataset]) for cells in shared]
-    tasks = [(cells, images, _work(cells, images)) for cells, images in tasks]
+    tasks = [(cells, images := data[cells[0].run.dataset], _work(cells, images))
+             for cells in distinct_trainings(missing).values()]
     return sorted(tasks, key=lambda task: (
         all(cell.table != missing[0].table for cell in task[0]), -task[2]))
 

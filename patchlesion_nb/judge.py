@@ -316,7 +316,7 @@ def _prediction(row, fold, file, table):
     wanted = [name.casefold() for name in table.classes]
     if file.classes:
         there = [name.casefold() for name in file.classes]
-        said = file.probabilities[np.ix_(order, [there.index(name) for name in wanted])]
+        said = file.probabilities[order][:, [there.index(name) for name in wanted]]
     else:
         labels = file.texts["predicted"].str.casefold().iloc[order].map(wanted.index)
         said = np.eye(len(wanted))[labels]

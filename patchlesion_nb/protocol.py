@@ -91,20 +91,16 @@ _ELSEWHERE = {5: "counted, without an interval", 9: _ANY,
               18: "none is supported on one network and refuted on another"}
 
 
-def _why(part):
-    "The reason for the range of a part"
-    if part.chosen:
-        return next(why for value, why in MARGINS.values()
-                    if value in (abs(part.least), abs(part.most)))
-    return "as printed" if part.aspect == "size" else _ANY
-
-
 def _part_line(part):
     "A line about predictions"
+    why = "as printed" if part.aspect == "size" else _ANY
+    if part.chosen:
+        ends = (abs(part.least), abs(part.most))
+        why = next(why for value, why in MARGINS.values() if value in ends)
     return {"aspect": part.aspect, "metric": part.metric,
             "rows": [f"{row} ({table})" for table, row in part.rows],
             "best_of": part.picked_from, "range": range_in_words(part.least, part.most),
-            "why": _why(part), "readings": list(part.readings),
+            "why": why, "readings": list(part.readings),
             "primary": part.claim in PRIMARY_CLAIMS and part.aspect in ("direction", "cause")}
 
 
@@ -180,27 +176,19 @@ _SETTINGS = ("epochs", "learning_rate", "lr_start", "lr_step", "lr_factor", "bat
              "balancing", "balancing_exponent", "normalize", "crop_count", "patch_dropout")
 
 
-def _shared_settings(protocol):
-    "The settings of each kind of row, with the rows that have them"
-    kinds = {}
+def _grouped(protocol):
+    "The rows that share settings; those of a table that share network, images, folds and seeds"
+    kinds, tables = {}, {}
     for table, networks in protocol["rows"].items():
         for network, rows in networks.items():
             for name, row in rows.items():
                 values = protocol["training"] | row["training"]
-                key = (network, *(str(values[field]) for field in _SETTINGS))
-                kinds.setdefault(key, {})[name] = None
-    return [(dict(zip(("network", *_SETTINGS), key)), list(rows)) for key, rows in kinds.items()]
-
-
-def _tables(protocol):
-    "The rows of each table that share networks, images, folds and seeds"
-    groups = {}
-    for table, networks in protocol["rows"].items():
-        for network, rows in networks.items():
-            for name, row in rows.items():
+                kind = (network, *(str(values[field]) for field in _SETTINGS))
+                kinds.setdefault(kind, {})[name] = None
                 key = (table, network, row["images"], *map(tuple, (row["folds"], row["seeds"])))
-                groups.setdefault(key, []).append(name)
-    return groups
+                tables.setdefault(key, []).append(name)
+    kinds = [(dict(zip(("network", *_SETTINGS), kind)), list(kinds[kind])) for kind in kinds]
+    return {"kinds": kinds, "tables": tables}
 
 
 def protocol_text(
@@ -212,9 +200,7 @@ def protocol_text(
                                      lstrip_blocks=True, keep_trailing_newline=True)
     environment.filters["cell"] = lambda value: str(value).replace("|", "\\|")
     template = environment.from_string((folder / "PROTOCOL.md.j2").read_text("utf-8"))
-    return template.render(protocol | {"amendments": protocol.get("amendments", [])},
-                           kinds=_shared_settings(protocol), tables=_tables(protocol),
-                           titles=CLAIMS)
+    return template.render({"amendments": []} | protocol | _grouped(protocol), titles=CLAIMS)
 
 # %% ../nbs/37_protocol.ipynb #9cf84439
 def _in_words(value):
