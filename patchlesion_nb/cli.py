@@ -462,8 +462,10 @@ def runs_tensorboard(
     data = plan.study_data_if_there(chosen, cells, data_root, store=store)
     there = [cell for cell in cells if cell.run.dataset in data]
     new = export.write_tensorboard(pages.learning_history(there, data, store), folder)
-    typer.echo("\n".join([*(f"new: {name}" for name in new), f"{len(new)} runs are new in {folder}; "
-                           f"to see them: tensorboard --logdir {shlex.quote(str(folder))}"]))
+    for name in new:
+        typer.echo(f"new: {name}")
+    typer.echo(f"{len(new)} runs are new in {folder}; to see them: "
+               f"tensorboard --logdir {shlex.quote(str(folder))}")
 
 # %% ../nbs/51_cli.ipynb #b5774cdd
 @command(runs_app, "pack")
