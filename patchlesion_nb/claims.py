@@ -734,10 +734,7 @@ def tally(
     verdicts: pd.DataFrame,  # of `claim_verdicts`
 ) -> pd.DataFrame:  # index: aspect; a column for each verdict
     "How many claims have which verdict, by aspect."
-    asked = verdicts[["direction", "size_points", "size_percent", "cause", "retraining"]]
-    said = {"unchanged": "supported", "not known": "not measured", "": ""}
-    lasting = [said.get(words, "undecided") for words in asked["retraining"]]
-    asked = asked.assign(retraining=lasting)
+    asked = verdicts[["direction", "size_points", "size_percent", "cause"]]
     counts = asked.apply(lambda column: column[column != ""].value_counts()).T
     counts = counts.reindex(columns=list(VERDICTS)).fillna(0).astype(int)
     return counts.rename(index=lambda name: name.replace("_", " in ").capitalize())

@@ -242,6 +242,11 @@ def figure_html(
         kind, data = "image/png", _drawn(figure, "png", alt)
     narrow = _drawn_for_phone(figure, alt)
     plt.close(figure)
+    if name and output is not None:
+        for_phone = Path(output, "narrow", f"{name}.svg")
+        for_phone.unlink(missing_ok=True)
+        if narrow:
+            replace_text(for_phone, narrow.decode())
     data, narrow = (base64.b64encode(drawing).decode() for drawing in (data, narrow))
     return fill_template("figure.html.j2", kind=kind, data=data, narrow=narrow, alt=alt,
                          caption=caption, downloads=downloads, width=width)
@@ -604,7 +609,7 @@ def _page_row(site, name):
     "What the index says of a page, made or not."
     row = {"name": name, "title": "", "answers": "", "status": "absent", "href": "",
            "words": "not made yet", "detail": "", "log": "", "finished": "", "seconds": "",
-           "found": {"sentences": [], "figure": "", "alt": ""}}
+           "found": {"sentences": [], "figure": "", "alt": ""}, "narrow": ""}
     path = site.folder / name / "page.json"
     if not path.is_file():
         import nbformat
@@ -613,6 +618,8 @@ def _page_row(site, name):
     row |= json.loads(path.read_text("utf-8")) | {"href": f"{name}.html"}
     if (found := path.with_name("found.json")).is_file():
         row["found"] = json.loads(found.read_text("utf-8"))
+        narrow = path.with_name("narrow") / row["found"]["figure"]
+        row["narrow"] = f"{name}/narrow/{narrow.name}" if narrow.is_file() else ""
     row["words"], count = row["status"], row["missing"]
     if row["status"] == "incomplete":
         row["words"] = f"incomplete: {count} result{'s'[:count > 1]} missing"
