@@ -243,7 +243,7 @@ def figure_html(
     narrow = _drawn_for_phone(figure, alt)
     plt.close(figure)
     if name and output is not None:
-        for_phone = Path(output, "narrow", f"{name}.svg")
+        for_phone = Path(output, f"{name}_narrow.svg")
         for_phone.unlink(missing_ok=True)
         if narrow:
             replace_text(for_phone, narrow.decode())
@@ -618,8 +618,8 @@ def _page_row(site, name):
     row |= json.loads(path.read_text("utf-8")) | {"href": f"{name}.html"}
     if (found := path.with_name("found.json")).is_file():
         row["found"] = json.loads(found.read_text("utf-8"))
-        narrow = path.with_name("narrow") / row["found"]["figure"]
-        row["narrow"] = f"{name}/narrow/{narrow.name}" if narrow.is_file() else ""
+        narrow = path.with_name(row["found"]["figure"].replace(".svg", "_narrow.svg"))
+        row["narrow"] = f"{name}/{narrow.name}" if narrow.is_file() else ""
     row["words"], count = row["status"], row["missing"]
     if row["status"] == "incomplete":
         row["words"] = f"incomplete: {count} result{'s'[:count > 1]} missing"
