@@ -618,7 +618,7 @@ def _page_row(site, name):
     row |= json.loads(path.read_text("utf-8")) | {"href": f"{name}.html"}
     if (found := path.with_name("found.json")).is_file():
         row["found"] = json.loads(found.read_text("utf-8"))
-        narrow = path.with_name(row["found"]["figure"].replace(".svg", "_narrow.svg"))
+        narrow = path.parent / row["found"]["figure"].replace(".svg", "_narrow.svg")
         row["narrow"] = f"{name}/{narrow.name}" if narrow.is_file() else ""
     row["words"], count = row["status"], row["missing"]
     if row["status"] == "incomplete":
