@@ -10,7 +10,7 @@ import hashlib
 import importlib.metadata
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal
@@ -67,7 +67,7 @@ def image_folder(
                         "folder of the data, or leave it out.")
     name = source.folder or source.name
     if source.layout != "folder":  # its folder is named by all that the set is drawn from
-        above = Path(root if root is not None else study_root()) / "data" / name
+        above = Path(root if root is not None else study_root()) / "data" / "synthetic"
         height, width = source.size
         return (Path(data_root) if data_root is not None else above) / (
             f"{source.layout.removeprefix('synthetic_')}_{source.images}_{source.test_per_class}_"
@@ -109,7 +109,10 @@ class SourceImages:
     fingerprints: tuple[str, str, str]  # of labels, pixels and split: a part of every run's name
     tests: dict = field(default_factory=dict)  # further test sets, by name: SourceImages
 
-    @lru_cache(maxsize=64)
+    @cached_property
+    def _rounds(self):
+        return {}
+
     def round(
         self,
         fold: int,  # fold that validates; 0 where there are no folds
@@ -118,7 +121,9 @@ class SourceImages:
         if (self.split == "test").all():
             nothing = np.empty(0, dtype=np.int64)
             return Round(nothing, nothing, np.arange(len(self.table)))
-        return split_round(self.table, self.split, fold)
+        if fold not in self._rounds:
+            self._rounds[fold] = split_round(self.table, self.split, fold)
+        return self._rounds[fold]
 
 # %% ../nbs/05_sources.ipynb #18c4a5c8
 def _drawn_split(source, table, root):
