@@ -111,7 +111,7 @@ def _results_panel(chance, panel, table, places):
                  label="95 % interval over lesions")
     once = table["std"].isna().all()
     panel.errorbar(table["mean"], places - 0.14, xerr=table["std"], marker="o", color=OURS,
-                   label=f"measured, {'one training' if once else 'mean and std over folds'}",
+                   label=f"measured, {'one training' if once else 'mean and std over runs'}",
                    **_DOT)
     if table["published_mean"].notna().any():
         panel.errorbar(table["published_mean"], places + 0.2, xerr=table["published_std"],

@@ -24,7 +24,10 @@ def provenance(profile):
     return pd.read_csv(file, dtype=str, keep_default_na=False, index_col="what")["value"]
 
 
-FOUND = {"lowres": {"table_2_attention": [0, 1]}, "demo": {"table_2_attention": [0], "extension_controls": [0, 1], "claims": [0]}}
+FOUND = {"lowres": {"table_2_attention": [0], "extension_retraining": [1]},
+         "demo": {"table_2_attention": [0], "extension_controls": [0, 1], "claims": [0]}}
+
+LEAD = {"extension_retraining": "Trained again: "}  # what a sentence is about, away from its page
 
 
 def found(profile):
@@ -37,7 +40,8 @@ def found(profile):
             text = re.sub(r" \([^()]* to [^()]*\)", "", text)
             parts = [part for part in re.split(r"(?<=\.) (?=[A-Z])", text) if part not in said]
             said.update(parts)
-            lines.append(f"- {text[0].upper()}{' '.join(parts)[1:]}")
+            told = " ".join(parts)
+            lines.append(f"- {LEAD[page]}{told[0].lower()}{told[1:]}" if page in LEAD else f"- {told[0].upper()}{told[1:]}")
     return lines
 
 
