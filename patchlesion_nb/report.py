@@ -387,7 +387,9 @@ def _formula(tex, display):
         ElementTree.fromstring(formula)
     except Exception:  # latex2mathml has many kinds, and each only means that it cannot
         return f"<code>{escape(tex)}</code>"
-    return f"<code>{escape(tex)}</code>" if "\\" in formula else formula
+    if "\\" in formula:
+        return f"<code>{escape(tex)}</code>"
+    return formula.replace(' display="block"', ' display="block" tabindex="0"')  # it scrolls
 
 
 def _library_page(notebook):
