@@ -244,9 +244,10 @@ def figure_html(
     plt.close(figure)
     if name and output is not None:
         for_phone = Path(output, f"{name}_narrow.svg")
-        for_phone.unlink(missing_ok=True)
         if narrow:
             replace_text(for_phone, narrow.decode())
+        else:  # one of an earlier figure would show other numbers
+            for_phone.unlink(missing_ok=True)
     data, narrow = (base64.b64encode(drawing).decode() for drawing in (data, narrow))
     return fill_template("figure.html.j2", kind=kind, data=data, narrow=narrow, alt=alt,
                          caption=caption, downloads=downloads, width=width)

@@ -41,7 +41,7 @@ def found(profile):
             parts = [part for part in re.split(r"(?<=\.) (?=[A-Z])", text) if part not in said]
             said.update(parts)
             told = " ".join(parts)
-            lines.append(f"- {LEAD[page]}{told[0].lower()}{told[1:]}" if page in LEAD else f"- {told[0].upper()}{told[1:]}")
+            lines.append(f"- {LEAD.get(page, '')}{told[0].upper()}{told[1:]}")
     return lines
 
 
