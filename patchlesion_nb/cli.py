@@ -272,14 +272,15 @@ def train_command(
     folds: FoldsOption = None,
     quiet: Quiet = False,
 ):
-    "Train and evaluate one row, and print its scores on the validation fold."
+    "Train and evaluate one row, by torchrun on several GPUs; print its validation scores."
     from patchlesion_nb import executors, plan, predict, profiles, runs
 
     chosen, store = profiles.load_profile(profile), runs.RunStore()
     wanted = predict.row_cells(f"{table}/{row}", chosen, networks, folds)
     data = plan.study_data(chosen, wanted, data_root, progress=not quiet)
-    executors.run_missing(wanted, data, store, progress=not quiet)
-    for run in wanted:
+    work = partial(executors.run_missing, wanted, data, store, progress=not quiet)
+    leads = executors.train_together(work, data, store, wanted[0].run.device)
+    for run in wanted if leads else []:
         folder = store.run_folder(data[run.run.dataset].run_id(run.run))
         typer.echo(f"{run.network} {run.row} fold {run.fold}: {folder / 'history.csv'}")
         typer.echo(_history_text(folder) + "\n")

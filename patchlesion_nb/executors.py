@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ensure_run', 'ensure_evaluation', 'RunsFailed', 'log_path', 'write_log', 'attempt', 'training_tasks', 'run_serially',
-           'run_side_by_side', 'run_missing', 'tune']
+           'run_side_by_side', 'run_missing', 'train_together', 'tune']
 
 # %% ../nbs/34_executors.ipynb #d4484b7e
 import atexit
@@ -49,6 +49,20 @@ def _pixels(images):
     check_store(images.table, store)
     return store
 
+
+_IN_TORCHRUN = "TORCHELASTIC_RUN_ID"  # what torchrun tells its processes, and nobody else
+
+
+def _share_work(work):
+    "Give the other processes of torchrun what the first one says, where there are any"
+    if _IN_TORCHRUN in os.environ:
+        from torch import distributed
+
+        said = [work]
+        distributed.broadcast_object_list(said)
+        return said[0]
+    return work
+
 # %% ../nbs/34_executors.ipynb #f5d57120
 def ensure_run(
     config: RunConfig,  # resolved
@@ -62,6 +76,7 @@ def ensure_run(
         from patchlesion_nb.training import train
 
         note_identity(folder, identity)
+        _share_work((config, identity["run"], str(folder)))
         store = _pixels(images)
         train(config, images.table, store, images.round(config.fold), folder, progress=progress)
 
@@ -135,6 +150,8 @@ def attempt(
         try:
             step(images=images, runs=runs, progress=progress)
         except Exception:
+            if _IN_TORCHRUN in os.environ:  # which then ends the others, who wait
+                raise
             failures.append(traceback.format_exc())
             if step is steps[0]:  # nothing to evaluate
                 break
@@ -384,6 +401,37 @@ def run_missing(
         count = len(distinct_trainings(missing))
         raise RunsFailed(f"{len(failed)} of {count} trainings failed:\n{named}")
     return len(missing)
+
+# %% ../nbs/34_executors.ipynb #89c8d179
+def train_together(
+    lead: Callable[[], object],  # asks for trainings: `run_missing` with its arguments
+    data: Mapping[str, StudyData],  # by `run.dataset`: table, split and pixels
+    runs: RunStore,  # where runs lie
+    device: str,  # "cuda" or "cpu"
+) -> bool:  # whether this process led
+    "Do some work alone or, started by torchrun, with all its processes in each training"
+    if _IN_TORCHRUN not in os.environ:
+        lead()
+        return True
+    from patchlesion_nb.numerics import process, process_group
+
+    with process_group(device):
+        leads = process()[0] == 0
+        if leads:
+            lead()
+            _share_work(None)
+        while not leads and (work := _share_work(None)):
+            _take_part(*work, data)
+    return leads
+
+
+def _take_part(config, identity, folder, data):
+    "Train what the first process trains"
+    from patchlesion_nb.training import train
+
+    images = next(each for each in data.values() if each.run_id(config) == identity)
+    round = images.round(config.fold)
+    train(config, images.table, _pixels(images), round, folder, progress=False)
 
 # %% ../nbs/34_executors.ipynb #e0e61814
 def _validation_row(run, config, settings, runs, identity):
