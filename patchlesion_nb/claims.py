@@ -746,9 +746,9 @@ def tally_sentences(
     "What the claims come to, in three sentences."
     def named(verdict):
         chosen = verdicts[verdicts["direction"] == verdict]
-        sizes = chosen["size_points"].map("; size {}".format).where(
+        sizes = chosen["size_points"].map(", its size {}".format).where(
             ~chosen["size_points"].isin(["", verdict]), "")
-        listed = [f"{line.statement} ({line.claim}{size})"
+        listed = [f"{line.claim}, “{line.statement}”{size}"
                   for line, size in zip(chosen[:3].itertuples(), sizes)]
         return "; ".join(listed) + f"; and {len(chosen) - 3} more" * (len(chosen) > 3)
 
@@ -756,9 +756,9 @@ def tally_sentences(
     told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     main = verdicts.set_index("claim").loc[3]
     size = " and ".join(f"{main[name]} in {name[5:]}" for name in ("size_points", "size_percent"))
-    return [f"Direction of {counts.sum()} claims: {told}.",
-            f"That patch attention beats Multi-Crop (3) is {main['direction']}; that it does by up "
-            f"to 7 % is {size}; that attention is the cause is {main['cause']}.",
+    return [f"Of {len(verdicts)} claims, {counts.sum()} state a direction: {told}.",
+            f"Claim 3, patch attention beats Multi-Crop by up to 7 %: direction {main['direction']}; "
+            f"size {size}; attention as the cause {main['cause']}.",
             *(f"{verdict.capitalize()} in direction: {words}."
               for verdict in ("supported", "not supported") if (words := named(verdict)))]
 

@@ -224,10 +224,12 @@ class Page:
         "What is missing, in a sentence."
         if self.missing is None or self.missing.empty:
             return []
-        rows = self.missing["row"].drop_duplicates()
-        others = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
-        return [f"Still missing: {len(self.missing)} of {len(self.cells + self.others)} results, "
-                f"of {', '.join(rows[:5])}{others}."]
+        best = self.missing["checkpoint"] == "best"
+        parts = [(self.missing[~best], self.cells, "results"),
+                 (self.missing[best], self.others, "scores of the best checkpoint")]
+        told = [f"{len(lines)} of {len(asked)} {what} ({some(lines['row'].unique(), 5)})"
+                for lines, asked, what in parts if len(lines)]
+        return [f"Still missing: {', and '.join(told)}."]
 
     def stands_out(self, prediction) -> bool:
         "Is it of a training that stands out, here or on the curve of another page?"
@@ -782,9 +784,11 @@ def contrast_sentence(
     named: str = "",  # a row to name in any case
 ) -> str:  # one or two sentences
     "Which rows score above and below a baseline, where that is decided; and the highest, if not."
-    base = baseline if isinstance(baseline, str) else "its baseline"
     if table.empty:
-        return f"No row can be compared with {base} yet."
+        told = baseline if isinstance(baseline, str) else "its baseline"
+        return f"No row can be compared with {told} yet."
+    baselines = table["baseline"].unique()
+    base = baselines[0] if len(baselines) == 1 else "its baseline"
     known, several = table["retrained_low"].notna(), table["network"].nunique() > 1
     ends = {end: table[f"retrained_{end}"].where(known, table[end]) for end in ("low", "high")}
     lines = table.assign(**ends, known=known)
@@ -792,7 +796,7 @@ def contrast_sentence(
     told, above, below = {}, [], []
     for line in lines.itertuples():
         name = f"{line.network} " * several + line.row
-        name += f" minus {line.baseline}" * (base != baseline)
+        name += f" minus {line.baseline}:" * (len(baselines) > 1)
         close = bool(line.known and not line.decided and (line.low > 0 or line.high < 0))
         note = f"; p {line.p_holm:.2f} after correction" * close
         told[line.Index] = (f"{name} {line.difference:+.1f} points ({line.low:+.1f} to "
@@ -800,13 +804,14 @@ def contrast_sentence(
         if line.decided:
             (above if line.difference > 0 else below).append(told[line.Index])
     parts = [f"{len(above)} of {len(table)} rows score{'s' * (len(above) == 1)} above {base}: "
-             f"{some(above, 4)}" if above else f"No row is shown to score above {base}"]
+             f"{some(above, 4)}" if above else f"No row scores significantly above {base}"]
     parts += [f"{len(below)} below: {some(below[::-1])}"] * bool(below)
     left = dict.fromkeys([lines.index[0], *table.index[table["row"] == named]])
     parts += [f"{told[place]} is not decided" for place in left
               if not lines.loc[place, "decided"]]
-    once = " Rows were trained once: chance between trainings is not known, so nothing is decided."
-    return f"{'; '.join(parts)}.{'' if known.any() else once}"
+    how = (" Intervals: 95 %, over lesions and retraining." if known.any() else
+           " Rows were trained once: chance between trainings is not known, so nothing is decided.")
+    return f"{'; '.join(parts)}.{how}"
 
 # %% ../nbs/44_pages.ipynb #5cb4d908
 def show_found(
@@ -1152,7 +1157,7 @@ def show_provenance(
     behind = pd.DataFrame(
         [(cell.network, cell.row, cell.fold, cell.evaluation.checkpoint, page.run_id(cell),
           page.data[cell.run.dataset].evaluation_id(cell.evaluation))
-         for cell in page.cells + page.others],
+         for cell in page.cells + page.others if page.store.found_run(page.run_id(cell))],
         columns=["network", "row", "fold", "checkpoint", "run", "evaluation"])
     told = provenance(known | facts, filter(None, map(page.store.found_run, behind["run"])))
     page.show_table(told, "Where the numbers of this page come from", "provenance", folded=True)

@@ -572,10 +572,12 @@ def _notes(trainings, data, store, finished):
               and cells[0].run.weights != "none" and initial_weights(cells[0].run) is None}
     for network in sorted(absent):
         yield f"the ImageNet weights of {network} are not on this machine: they are fetched first"
-    kept = sum(row["state"] == "there" and not store.has_run(row["run"]) for _, row in trainings)
+    kept = sum(not store.has_run(row["run"]) and store.kept_folder(row["run"]) is not None
+               for _, row in trainings)
     if kept:
-        yield (f"{kept} of {len(trainings)} runs are kept ones, of {store.kept / 'runs'}: "
-               "probabilities of each image, without weights, attention and single crops")
+        where = "/".join((*store.kept.parts[-2:], "runs"))
+        yield (f"{kept} of {len(trainings)} runs come from {where}: probabilities of each image, "
+               "without weights, attention and single crops")
     here = {name: images.named_fingerprints for name, images in data.items()}
     for folder, why in store.refused_kept(here).items():
         yield f"the kept run {folder.name} is not shown: {why}"

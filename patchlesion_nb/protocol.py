@@ -309,4 +309,9 @@ def departures(
         if not start["digest"] and network in then["networks"]:
             start["digest"] = then["networks"][network]["digest"]  # not at hand, so not known
     found = [line.removeprefix("rows: ") for line in differences(then, now)]
-    return f"Otherwise than in PROTOCOL.md of this study: {some(found)}." if found else ""
+    alike = {}
+    for line in found:
+        alike.setdefault(line.split(": ")[-1], []).append(line)
+    told = [f"{change} ({len(lines)} times, first in {lines[0].rpartition(': ')[0]})"
+            if len(lines) > 1 else lines[0] for change, lines in alike.items()]
+    return f"What differs from PROTOCOL.md of this study: {some(told)}." if found else ""

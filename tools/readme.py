@@ -27,7 +27,7 @@ def provenance(profile):
 FOUND = {"lowres": {"table_2_attention": [0], "extension_retraining": [1]},
          "demo": {"table_2_attention": [0], "extension_controls": [0, 1], "claims": [0]}}
 
-LEAD = {"extension_retraining": "Trained again: "}  # what a sentence is about, away from its page
+LEAD = {"extension_retraining": "Averaged over seeds: "}  # what a sentence is about, away from its page
 
 
 def found(profile):
@@ -38,7 +38,8 @@ def found(profile):
         for place in chosen:
             text = sentences[place].removeprefix(f"{load_profile(profile).network_labels[0]}: ")
             text = re.sub(r" \([^()]* to [^()]*\)", "", text)
-            parts = [part for part in re.split(r"(?<=\.) (?=[A-Z])", text) if part not in said]
+            parts = [part for part in re.split(r"(?<=\.) (?=[A-Z])", text)
+                     if part not in said and not part.startswith("Intervals: ")]
             said.update(parts)
             told = " ".join(parts)
             lines.append(f"- {LEAD.get(page, '')}{told[0].upper()}{told[1:]}")
