@@ -386,7 +386,7 @@ def plot_tally(
         counts.plot.barh(ax=panel, stacked=True, legend=False, edgecolor="0.3", xlabel="Claims",
                          color=[PALETTE[2], PALETTE[3], "0.85", "white"])
         for bars, symbol in zip(panel.containers, SYMBOLS.values()):
-            texts = [f"{symbol} {value:.0f}" if value else "" for value in bars.datavalues]
+            texts = [f"{symbol}\n{value:.0f}" if value else "" for value in bars.datavalues]
             panel.bar_label(bars, texts, label_type="center", fontsize="small")
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         _lines(panel, list(counts.index))
