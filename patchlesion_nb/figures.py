@@ -384,7 +384,7 @@ def plot_tally(
     with _drawing(1, 1, (7, 1.2 + 0.5 * len(counts))) as (figure, axes):
         panel = axes[0, 0]
         counts.plot.barh(ax=panel, stacked=True, legend=False, edgecolor="0.3", xlabel="Claims",
-                         color=[PALETTE[2], PALETTE[3], "0.85", "white"])
+                         width=0.75, color=[PALETTE[2], PALETTE[3], "0.85", "white"])
         for bars, symbol in zip(panel.containers, SYMBOLS.values()):
             texts = [f"{symbol}\n{value:.0f}" if value else "" for value in bars.datavalues]
             panel.bar_label(bars, texts, label_type="center", fontsize="small")
