@@ -757,8 +757,8 @@ def tally_sentences(
     main = verdicts.set_index("claim").loc[3]
     size = " and ".join(f"{main[name]} in {name[5:]}" for name in ("size_points", "size_percent"))
     return [f"Of {len(verdicts)} claims, {counts.sum()} state a direction: {told}.",
-            f"Claim 3, patch attention beats Multi-Crop by up to 7 %: direction {main['direction']}; "
-            f"size {size}; attention as the cause {main['cause']}.",
+            f"Claim 3, patch attention beats Multi-Crop by up to 7 %: direction {main['direction']}"
+            f"; size {size}; attention as the cause {main['cause']}.",
             *(f"{verdict.capitalize()} in direction: {words}."
               for verdict in ("supported", "not supported") if (words := named(verdict)))]
 
