@@ -257,6 +257,35 @@ def _bring_home(reference, cells, images, runs):
     log_path(cells, images, runs).unlink(missing_ok=True)
     return None
 
+# %% ../nbs/38_cluster.ipynb #5d0b7e92
+_PULSE = 5.0  # seconds between questions to the head; chosen here
+_RESTART = 30.0  # seconds for a head to come back; chosen here: half of what Ray waits
+
+
+def _cluster_answers():
+    "Does the head answer, and is the node of this study alive as far as it knows?"
+    import ray
+
+    context = ray.get_runtime_context()
+    host, port = context.gcs_address.rsplit(":", 1)
+    with suppress(OSError):
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PULSE).close()
+        here = context.get_node_id()
+        return any(node["Alive"] and node["NodeID"] == here for node in ray.nodes())
+    return False
+
+
+def _refuse_lost_cluster():
+    "Refuse to go on without the head of the cluster, or without the node of this study"
+    over = time.monotonic() + _RESTART
+    while not _cluster_answers():
+        if time.monotonic() > over:
+            raise ConnectionError(
+                "the head of the Ray cluster, or this machine's part of it, is gone: start the "
+                "cluster again (ray start --head), then type the same command, which goes on "
+                "from the checkpoints that came home")
+        time.sleep(1)
+
 # %% ../nbs/38_cluster.ipynb #f534b726
 def run_on_nodes(
     missing: Sequence[StudyRun],  # cells whose evaluation is not there
@@ -276,14 +305,17 @@ def run_on_nodes(
     with _connected(), tqdm(total=sum(work for *_, work in tasks), **options) as bar:
         home, begun = _begin(tasks, runs, progress)
         try:
-            for number in range(1, len(tasks) + 1):
-                [reference], _ = ray.wait(list(begun))
-                cells, images, work = begun.pop(reference)
-                if log := _bring_home(reference, cells, images, runs):
-                    failed.append((cells[0], log))
-                bar.set_description(f"{number} of {len(tasks)} trainings", refresh=False)
-                bar.update(work)
-                after()
+            while begun:
+                ended, _ = ray.wait(list(begun), timeout=_PULSE)
+                _refuse_lost_cluster()
+                for reference in ended:
+                    cells, images, work = begun.pop(reference)
+                    if log := _bring_home(reference, cells, images, runs):
+                        failed.append((cells[0], log))
+                    number = len(tasks) - len(begun)
+                    bar.set_description(f"{number} of {len(tasks)} trainings", refresh=False)
+                    bar.update(work)
+                    after()
         finally:
             for reference in begun:
                 ray.cancel(reference, force=True)
