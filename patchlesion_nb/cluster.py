@@ -22,13 +22,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from zipfile import ZipFile
 
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from .core import (
     DataError, did_you_mean, existing_path, explained_disk_errors, locked, replaced_whole)
 from .executors import (
     attempt, log_path, run_serially, run_side_by_side, training_tasks, write_log)
-from .plan import StudyData, StudyRun
+from .plan import StudyData, StudyRun, missing_runs
 from .runs import MANIFEST, RunStore, initial_weights
 from .store import open_store
 
@@ -216,24 +217,48 @@ def _task(home, cells, images, run):
     return _train_here(ask, cells, images, run)
 
 # %% ../nbs/38_cluster.ipynb #7ee08767
-def _begin(tasks, runs, progress):
-    "Give all trainings to Ray: the actor, which lives as long as it is held, and the references"
+def _send(tasks, runs, progress):
+    "What all trainings need: the actor, which lives as long as it is held, and their images"
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     home = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1,
                       scheduling_strategy=here)(Home).remote(runs)
-    sent = {cells[0].run.dataset: ray.put(images) for cells, images, _ in tasks}
-    begun = {}
-    for cells, images, work in tasks:
-        task = ray.remote(**_share_of_node(cells[0].run))(_task)
-        run, dataset = images.run_id(cells[0].run), cells[0].run.dataset
-        begun[task.remote(home, cells, sent[dataset], run)] = cells, images, work
     if progress:
         has = ray.cluster_resources()
         tqdm.write(f"Ray: {has.get('CPU', 0):g} processors, {has.get('GPU', 0):g} GPUs")
-    return home, begun
+    return home, {cells[0].run.dataset: ray.put(images) for cells, images, _ in tasks}
+
+# %% ../nbs/38_cluster.ipynb #91be73f0
+def _claim(run, runs):
+    "The lock of a run, held; nothing if another study holds it"
+    lock = FileLock(f"{runs.partial_folder(runs.run_folder(run))}.ray.lock")
+    Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+    with suppress(Timeout):
+        lock.acquire(timeout=0)
+        return lock
+    return None
+
+
+def _begin_free(waiting, begun, sent, data, runs):
+    "Give Ray the trainings that no other study has given it; those that wait"
+    import ray
+
+    home, images_sent = sent
+    for task in list(waiting):
+        cells, images, _ = task
+        run = images.run_id(cells[0].run)
+        if (lock := _claim(run, runs)) is None:
+            continue
+        waiting.remove(task)
+        if missing_runs(cells, data, runs):
+            there = ray.remote(**_share_of_node(cells[0].run))(_task)
+            reference = there.remote(home, cells, images_sent[cells[0].run.dataset], run)
+        else:  # made by another study meanwhile
+            reference = ray.put((b"", ""))
+        begun[reference] = task, lock
+    return waiting
 
 # %% ../nbs/38_cluster.ipynb #96495119
 def _bring_home(reference, cells, images, runs):
@@ -257,6 +282,35 @@ def _bring_home(reference, cells, images, runs):
     log_path(cells, images, runs).unlink(missing_ok=True)
     return None
 
+# %% ../nbs/38_cluster.ipynb #5d0b7e92
+_PULSE = 5.0  # seconds between questions to the head; chosen here
+_RESTART = 30.0  # seconds for a head to come back; chosen here: half of what Ray waits
+
+
+def _cluster_answers():
+    "Does the head answer, and is the node of this study alive as far as it knows?"
+    import ray
+
+    context = ray.get_runtime_context()
+    host, port = context.gcs_address.rsplit(":", 1)
+    with suppress(OSError):
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PULSE).close()
+        here = context.get_node_id()
+        return any(node["Alive"] and node["NodeID"] == here for node in ray.nodes())
+    return False
+
+
+def _refuse_lost_cluster():
+    "Refuse to go on without the head of the cluster, or without the node of this study"
+    over = time.monotonic() + _RESTART
+    while not _cluster_answers():
+        if time.monotonic() > over:
+            raise ConnectionError(
+                "the head of the Ray cluster, or this machine's part of it, is gone: start the "
+                "cluster again (ray start --head), then type the same command, which goes on "
+                "from the checkpoints that came home")
+        time.sleep(1)
+
 # %% ../nbs/38_cluster.ipynb #f534b726
 def run_on_nodes(
     missing: Sequence[StudyRun],  # cells whose evaluation is not there
@@ -271,22 +325,34 @@ def run_on_nodes(
         return []
     import ray
 
-    tasks, failed = training_tasks(missing, data), []
+    tasks, begun, failed = training_tasks(missing, data), {}, []
     options = dict(unit="crop", unit_scale=True, smoothing=0, disable=not progress)
     with _connected(), tqdm(total=sum(work for *_, work in tasks), **options) as bar:
-        home, begun = _begin(tasks, runs, progress)
+        sent, waiting, told = _send(tasks, runs, progress), list(tasks), False
         try:
-            for number in range(1, len(tasks) + 1):
-                [reference], _ = ray.wait(list(begun))
-                cells, images, work = begun.pop(reference)
-                if log := _bring_home(reference, cells, images, runs):
-                    failed.append((cells[0], log))
-                bar.set_description(f"{number} of {len(tasks)} trainings", refresh=False)
-                bar.update(work)
-                after()
+            while _begin_free(waiting, begun, sent, data, runs) or begun:
+                if waiting and not told:
+                    told = True
+                    tqdm.write(f"waiting for {len(waiting)} of {len(tasks)} trainings: another "
+                               "study is making them")
+                if not begun:
+                    time.sleep(1)
+                    continue
+                ended, _ = ray.wait(list(begun), timeout=_PULSE)
+                _refuse_lost_cluster()
+                for reference in ended:
+                    (cells, images, work), lock = begun.pop(reference)
+                    if log := _bring_home(reference, cells, images, runs):
+                        failed.append((cells[0], log))
+                    lock.release()
+                    number = len(tasks) - len(begun) - len(waiting)
+                    bar.set_description(f"{number} of {len(tasks)} trainings", refresh=False)
+                    bar.update(work)
+                    after()
         finally:
-            for reference in begun:
+            for reference, (_, lock) in begun.items():
                 ray.cancel(reference, force=True)
+                lock.release()
     return failed
 
 # %% ../nbs/38_cluster.ipynb #f8f1b874
