@@ -1159,7 +1159,7 @@ def show_provenance(
           page.data[cell.run.dataset].evaluation_id(cell.evaluation))
          for cell in page.cells + page.others if page.store.found_run(page.run_id(cell))],
         columns=["network", "row", "fold", "checkpoint", "run", "evaluation"])
-    told = provenance(known | facts, filter(None, map(page.store.found_run, behind["run"])))
+    told = provenance(known | facts, map(page.store.found_run, behind["run"]))
     page.show_table(told, "Where the numbers of this page come from", "provenance", folded=True)
     if len(behind):
         page.show_table(behind, "The runs and evaluations behind this page", "runs", folded=True)
