@@ -101,6 +101,7 @@ def pixel_findings(facts: pd.DataFrame) -> list[Finding]:  # facts: of `image_fa
 
 # %% ../nbs/08_doctor.ipynb #8b2c4397
 ALIKE = 40  # bits of 256; chosen here, by what is told above
+_AT_ONCE = 2**24  # pairs in memory at once, 64 MB each time they are copied; chosen here
 
 
 def alike_pairs(
@@ -110,9 +111,9 @@ def alike_pairs(
     "Pairs of images whose perceptual hashes nearly agree, the nearest first"
     signs = np.array([imagehash.hex_to_hash(look).hash.ravel() for look in looks]).reshape(-1, 256)
     signs = np.where(signs, 1, -1).astype(np.float32)
-    rows = []
-    for start in range(0, len(signs), 1024):
-        bits = (256 - signs[start : start + 1024] @ signs[start:].T) / 2  # the rest: seen already
+    rows, part = [], max(1, _AT_ONCE // max(1, len(signs)))
+    for start in range(0, len(signs), part):
+        bits = (256 - signs[start : start + part] @ signs[start:].T) / 2  # the rest: seen already
         first, second = np.nonzero(np.triu(bits <= at_most, 1))
         rows.append(pd.DataFrame({"first": looks.index[first + start],
                                   "second": looks.index[second + start],

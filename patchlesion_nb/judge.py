@@ -13,16 +13,19 @@ from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pyarrow.parquet import read_metadata
 
 from . import pages, report, results, subgroups
 from .core import (
     DataError, checksum, data_folder, did_you_mean, existing_path, explained_damage,
     replaced_whole, some)
-from .metadata import SUBGROUP_COLUMNS, ImageTable, impostor, path_id, read_ham10000
+from .metadata import (
+    SUBGROUP_COLUMNS, ImageTable, check_table_file, path_id, read_ham10000)
 from .parameters import TableParameters
 from .plan import StudyData
 from .profiles import load_profile
@@ -50,21 +53,32 @@ def _named_columns(path, line, names):
     return names
 
 # %% ../nbs/48_judge.ipynb #4db7441e
+_MOST = 50_000  # images; chosen here: read as text with seven classes, they take 40 MB
+
+
+def _refuse_more(path, count):
+    if count > _MOST:
+        raise DataError(f"{path} has more than {_MOST:,} rows, which is the most that are read: "
+                        "judge a part of them")
+
+
 def _read_rows(path):
     "The rows of a CSV or parquet file; the index says in which line or row each of them stands"
     try:
+        check_table_file(path)
         if path.suffix.lower() in (".parquet", ".pq"):
-            with explained_damage(path, "write it again, as CSV or parquet"):
+            with explained_damage(path, again := "write it again, as CSV or parquet"):
+                count = read_metadata(path).num_rows
+            _refuse_more(path, count)
+            with explained_damage(path, again):
                 rows = pd.read_parquet(path)
             return rows.set_axis(range(1, len(rows) + 1)).rename_axis("row")
-        with open(path, "rb") as opened:
-            if words := impostor(opened.read(512)):
-                raise DataError(f"{path} cannot be read as a table ({words}).")
         with open(path, encoding="utf-8-sig", newline="") as opened:
             first = next(filter(str.strip, opened), "")
             opened.seek(0)
             reader = csv.reader(opened, delimiter=max(",\t;", key=first.count))
-            lines = {reader.line_num: line for line in reader if any(line)}
+            filled = islice(filter(any, reader), _MOST + 2)  # the header is one of them
+            lines = {reader.line_num: line for line in filled}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as CSV in UTF-8 or as parquet ({error})") from error
     header = min(lines, default=1)
@@ -72,6 +86,7 @@ def _read_rows(path):
     for number, line in lines.items():
         if len(line) != len(names):
             raise DataError(f"{path}, line {number}: {len(line)} values in {len(names)} columns")
+    _refuse_more(path, len(lines))
     return pd.DataFrame(list(lines.values()), pd.Index(list(lines), name="line"), names)
 
 # %% ../nbs/48_judge.ipynb #2aa332dc
@@ -183,9 +198,6 @@ class PredictionFile:
     unread: tuple  # columns that were left alone
 
 # %% ../nbs/48_judge.ipynb #f710a188
-_MOST = 50_000  # images; 2,000 draws of as many lesions take 0.8 GB
-
-
 def read_prediction_file(
     path: str | Path,  # CSV or parquet, a row per image
     known: ImageTable | None = None,  # whose labels are taken where the file states none
@@ -195,9 +207,8 @@ def read_prediction_file(
     path, columns = existing_path(path), columns or {}
     rows = _read_rows(path)
     roles = _roles(path, list(rows), columns)
-    if not 0 < len(rows) <= _MOST:
-        raise DataError(f"{path} has {len(rows):,} rows, expected are 1 to {_MOST:,}: more take "
-                        "too much memory for the draws of lesions, so judge a part of them")
+    if rows.empty:
+        raise DataError(f"{path} has a header but no rows: expected is one per image")
     if "true" not in roles and known is None:
         raise DataError(f"{path} states no true class, and HAM10000's metadata is not there: add a "
                         "column true, name yours with true=COLUMN, or name HAM10000's folder "

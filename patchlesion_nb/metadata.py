@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['HAM_CLASSES', 'BENIGN_CLASSES', 'DIAGNOSIS_TYPES', 'IMAGE_SUFFIXES', 'TABLE_COLUMNS', 'SUBGROUP_COLUMNS',
-           'ISIC_2019_CLASSES', 'MALIGNANT', 'SPC_CLASSES', 'impostor', 'path_id', 'is_image', 'walk_images',
-           'find_images', 'ImageTable', 'class_counts', 'read_rows', 'read_ham10000', 'read_isic2018',
-           'read_isic2018_test', 'read_isic2019', 'read_isic2020', 'spc_class', 'derm7pt_rows', 'read_derm7pt',
-           'read_isic_archive', 'read_isic_export', 'read_csv', 'layout_reader', 'read_images']
+           'LARGEST_TABLE', 'ISIC_2019_CLASSES', 'MALIGNANT', 'SPC_CLASSES', 'impostor', 'path_id', 'is_image',
+           'walk_images', 'find_images', 'ImageTable', 'class_counts', 'check_table_file', 'read_rows', 'read_ham10000',
+           'read_isic2018', 'read_isic2018_test', 'read_isic2019', 'read_isic2020', 'spc_class', 'derm7pt_rows',
+           'read_derm7pt', 'read_isic_archive', 'read_isic_export', 'read_csv', 'layout_reader', 'read_images']
 
 # %% ../nbs/01_metadata.ipynb #328c7a24
 import hashlib
@@ -212,12 +212,23 @@ def class_counts(
     return counts.reindex(list(table.classes), fill_value=0).rename("images")
 
 # %% ../nbs/01_metadata.ipynb #a0b5602f
+LARGEST_TABLE = 2**28 # bytes of a file of rows, a million of 268; chosen here
+
+
+def check_table_file(path):
+    with open(path, "rb") as opened:
+        if words := impostor(opened.read(512)):
+            raise DataError(f"{path} cannot be read as a table ({words}).")
+    if (size := os.path.getsize(path)) > LARGEST_TABLE:
+        raise DataError(f"{path} has {size/1e6:,.0f} MB; a table of at most "
+                        f"{LARGEST_TABLE/1e6:.0f} MB is read: leave out columns that are not "
+                        "needed, or split it.")
+
+
 def read_rows(path, columns):
     path = existing_path(path)
     try:
-        with open(path, "rb") as opened:
-            if words := impostor(opened.read(512)):
-                raise DataError(f"{path} cannot be read as a table ({words}).")
+        check_table_file(path)
         with open(path, encoding="utf-8-sig") as opened:
             head, line = next(((n, line) for n, line in enumerate(opened) if line.strip()), (0, ""))
         told = re.match('"?sep=(.)', line, re.IGNORECASE)

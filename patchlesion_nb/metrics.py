@@ -206,14 +206,29 @@ def _lesion_numbers(lesion_ids, image_count):
     return np.unique(lesion_ids, return_inverse=True)[1]
 
 
-@lru_cache(maxsize=8)
-def _drawn(lesion_count, draws, seed):
-    "How often each lesion is drawn in each draw: read-only [draws, lesions]"
+_AT_ONCE = 2**22  # counts of lesions in memory at once, 32 MB; chosen here: the paper needs less
+
+
+def _next_drawn(random, lesion_count, draws):
     chances = np.full(lesion_count, 1 / lesion_count)
-    drawn = np.random.default_rng(seed).multinomial(lesion_count, chances, size=draws)
-    drawn = drawn.astype(np.float64)
+    drawn = random.multinomial(lesion_count, chances, size=draws).astype(np.float64)
     drawn.flags.writeable = False
     return drawn
+
+
+@lru_cache(maxsize=8)
+def _all_drawn(lesion_count, draws, seed):
+    return _next_drawn(np.random.default_rng(seed), lesion_count, draws)
+
+
+def _drawn(lesion_count, draws, seed):
+    "How often each lesion is drawn in each draw, some draws at a time: read-only [part, lesions]"
+    if lesion_count * draws <= _AT_ONCE:
+        yield _all_drawn(lesion_count, draws, seed)
+        return
+    random, part = np.random.default_rng(seed), max(1, _AT_ONCE // lesion_count)
+    for start in range(0, draws, part):
+        yield _next_drawn(random, lesion_count, min(part, draws - start))
 
 # %% ../nbs/23_metrics.ipynb #cf5362bc
 def bootstrap_draws(
@@ -232,7 +247,8 @@ def bootstrap_draws(
                          class_count))
     folds = np.arange(matrices.shape[1])[:, None]
     np.add.at(matrices, (lesions, folds, targets, np.atleast_2d(predicted)), 1)
-    drawn = _drawn(len(matrices), draws, seed) @ matrices.reshape(len(matrices), -1)
+    flat = matrices.reshape(len(matrices), -1)
+    drawn = np.concatenate([part @ flat for part in _drawn(len(matrices), draws, seed)])
     return metric(drawn.reshape(draws, *matrices.shape[1:])).mean(axis=1)
 
 # %% ../nbs/23_metrics.ipynb #6a9f83bc
@@ -363,10 +379,11 @@ def _by_fold(probabilities):
 
 
 def _once_and_drawn(lesion_ids, image_count, draws):
-    "How often each image counts: once, then in each draw of lesions; [1 + draws, n]"
-    lesions = _lesion_numbers(lesion_ids, image_count)
-    drawn = _drawn(lesions.max() + 1, draws, 0)[:, lesions]
-    return np.vstack([np.ones(image_count), drawn])
+    "How often each image counts: once, then in each draw of lesions; some at a time: [part, n]"
+    lesions, once = _lesion_numbers(lesion_ids, image_count), [np.ones(image_count)]
+    for drawn in _drawn(lesions.max() + 1, draws, 0):
+        yield np.vstack([*once, drawn[:, lesions]])
+        once = []
 
 
 def _sensitivity_at(chances, positive, weights, specificity):
@@ -397,9 +414,10 @@ def sensitivity_at_specificity(
     if positive.all() or not positive.any():
         raise ValueError(f"{positive.sum()} of {len(positive)} images are of class {class_index}: "
                          "expected some of it and some of another.")
-    weights = _once_and_drawn(lesion_ids, len(positive), draws)
-    found = np.mean([_sensitivity_at(fold[:, class_index], positive, weights, specificity)
-                     for fold in folds], axis=0)
+    found = np.concatenate([
+        np.mean([_sensitivity_at(fold[:, class_index], positive, weights, specificity)
+                 for fold in folds], axis=0)
+        for weights in _once_and_drawn(lesion_ids, len(positive), draws)])
     return float(found[0]), found[1:]
 
 # %% ../nbs/23_metrics.ipynb #181d4dca
@@ -436,8 +454,9 @@ def calibration(
 ) -> pd.DataFrame:  # value, low and high end of its 95 % interval in percent; one row per measure
     "Confidence, accuracy, how much surer than right, and the expected calibration error (ECE)"
     binned = np.stack([_in_bins(targets, fold, bins) for fold in _by_fold(probabilities)], axis=1)
-    weights = _once_and_drawn(lesion_ids, len(binned), draws)
-    summed = (weights @ binned.reshape(len(binned), -1)).reshape(-1, *binned.shape[1:])
+    flat = binned.reshape(len(binned), -1)
+    drawn = _once_and_drawn(lesion_ids, len(binned), draws)
+    summed = np.concatenate([part @ flat for part in drawn]).reshape(-1, *binned.shape[1:])
     images, sure, right = np.moveaxis(summed, -1, 0)  # [1 + draws, folds, bins] each
     found = {"confidence": sure, "accuracy": right, "surer than right": sure - right,
              "ECE": np.abs(sure - right)}

@@ -29,7 +29,7 @@ from pathlib import Path
 from shutil import copy, copytree, which
 
 ROOT = Path(__file__).resolve().parent.parent
-STRESS = ("tests/fuzzed_inputs", "tests/full_disk", "tests/random_kills")
+STRESS = ("tests/fuzzed_inputs", "tests/full_disk", "tests/million_images", "tests/random_kills")
 FOLDERS = ("experiments", "tests", "tutorials", "benchmarks")
 BIN = Path(sys.executable).parent
 IMPORTS = ["papermill", "nbdev.test", "matplotlib.pyplot", "seaborn", "pyarrow.parquet", "scipy.stats", "statsmodels.api",
