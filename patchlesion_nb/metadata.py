@@ -300,6 +300,8 @@ def _refuse_one_sided(rows, found, path, places):
 
 # %% ../nbs/01_metadata.ipynb #04143f00
 def _make_table(rows, path, places, classes, name):
+    if rows.empty:
+        raise DataError(f"{path}: none of its images can be used, so there is no data set.")
     names = rows.image_id
     for fewest in range(1, 2 + names.str.count(r"[/\\]").max()):
         rows = rows.assign(image_id=names.map(lambda path: path_id(path, fewest)))

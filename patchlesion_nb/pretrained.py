@@ -144,7 +144,8 @@ def _load_backbone(backbone, path):
             f"values, the first is {broken[0]}. The training that wrote it had failed: pass an "
             "earlier checkpoint"
         )
-    kept = {name: value for name, value in tensors.items() if name in state}
+    kept = {name: value for name, value in tensors.items()
+            if name in state and value.shape == state[name].shape}  # some are no counters
     backbone.load_state_dict(kept, strict=False)
 
 # %% ../nbs/12_pretrained.ipynb #0c5f7a1e

@@ -248,7 +248,9 @@ def load_profile(
     try:
         for text in _profile_texts(name_or_path):
             own = tomllib.loads(text)
-            values |= own | {"rows": values.get("rows", {}) | own.get("rows", {})}
+            if isinstance(rows := own.get("rows", {}), dict):
+                own["rows"] = values.get("rows", {}) | rows
+            values |= own
         values.pop("extends", None)
         beside = Path(str(file)).absolute().parent
         values |= {key: str(beside / values[key]) for key in ("folder", "table")

@@ -35,7 +35,7 @@ from pathlib import Path
 from shlex import quote
 from tempfile import TemporaryDirectory
 from textwrap import fill, shorten
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 from unittest.mock import patch
 from xml.etree import ElementTree
 
@@ -499,7 +499,9 @@ def require_page_packages() -> None:
                          "pip install 'patchlesion[study]'")
 
 # %% ../nbs/41_report.ipynb #9583d290
-def own_kernel() -> dict:  # options of `papermill.execute_notebook`
+def own_kernel(
+    log: TextIO,  # what the kernel itself writes goes there, such as why it died
+) -> dict:  # options of `papermill.execute_notebook`
     "A kernel of this very Python, whatever kernels are installed."
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpecManager
@@ -507,6 +509,9 @@ def own_kernel() -> dict:  # options of `papermill.execute_notebook`
     class OwnKernel(AsyncKernelManager):
         def _kernel_spec_manager_default(self):
             return KernelSpecManager(kernel_dirs=[])
+
+        async def start_kernel(self, **options):
+            return await super().start_kernel(**options, stdout=log, stderr=log)
 
     return {"kernel_manager_class": OwnKernel, "kernel_name": "python3", "language": "python",
             "extra_arguments": ["--IPKernelApp.log_level=CRITICAL"]}
@@ -539,7 +544,7 @@ def _execute(notebook, parameters, folder, progress, work=None):
         try:
             papermill.execute_notebook(
                 str(notebook), str(folder / notebook.name), parameters, progress_bar=False,
-                stdout_file=log, stderr_file=log, **where, **own_kernel())
+                stdout_file=log, stderr_file=log, **where, **own_kernel(file))
         except papermill.PapermillExecutionError as failure:
             if failure.ename == "KeyboardInterrupt":
                 raise KeyboardInterrupt from failure
