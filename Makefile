@@ -2,7 +2,7 @@
 # make pages   renders the library's notebooks as well, into reports/library/index.html
 # make test    sets up .venv, runs every check that CI runs
 # make mutate  breaks the library on purpose, and counts what the notebooks notice
-# make stress  damaged files by the thousand, full disks, kills at random moments; SEED=1 draws others
+# make stress  damaged files by the thousand, full disks, kills at random moments, a million images; SEED=1 draws others
 # make bench   measures speed and memory, and leaves reports/benchmarks/paper/summary.html
 PYTHON ?= python3
 VENV ?= .venv
