@@ -249,8 +249,10 @@ def stopped_by_signals(
     def stop(number, _):
         for each in before:
             signal.signal(each, signal.SIG_DFL)
-        raise Stopped(signal.Signals(number))
+        stopped.append(Stopped(signal.Signals(number)))
+        raise stopped[0]
 
+    stopped = []
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -259,6 +261,10 @@ def stopped_by_signals(
     signal.setitimer(signal.ITIMER_REAL, seconds, _GRACE)
     try:
         yield
+    except Exception as error:  # such as of a module that was being imported
+        if stopped:
+            raise stopped[0] from error
+        raise
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for each, handler in before.items():
