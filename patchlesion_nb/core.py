@@ -17,6 +17,7 @@ import os
 import re
 import signal
 import stat
+import sys
 import threading
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -252,13 +253,20 @@ def stopped_by_signals(
         stopped.append(Stopped(signal.Signals(number)))
         raise stopped[0]
 
-    stopped = []
+    def stop_again(unraisable):  # a destructor was running, and its exceptions go nowhere
+        if not isinstance(unraisable.exc_value, Stopped):
+            return hook(unraisable)
+        signal.signal(signal.SIGALRM, lambda *_: stop(stopped[0].args[0], None))
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+
+    stopped, hook = [], sys.unraisablehook
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = {each: signal.signal(each, stop)
               for each in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
     signal.setitimer(signal.ITIMER_REAL, seconds, _GRACE)
+    sys.unraisablehook = stop_again
     try:
         yield
     except Exception as error:  # such as of a module that was being imported
@@ -266,6 +274,7 @@ def stopped_by_signals(
             raise stopped[0] from error
         raise
     finally:
+        sys.unraisablehook = hook
         signal.setitimer(signal.ITIMER_REAL, 0)
         for each, handler in before.items():
             signal.signal(each, handler)

@@ -208,7 +208,9 @@ class Page:
         self.drawn.add(figure.get("name"))
         if told := [*filter(None, sentences), *self.gaps()]:
             told = [report.in_words_of(sentence, self.profile.group) for sentence in told]
-            report.display_found(*told, output=self.asked.output, **self.reworded(**figure))
+            note = "Synthetic images, drawn by a program: what follows says nothing about skin."
+            report.display_found(*told, output=self.asked.output, **self.reworded(**figure),
+                                 note=note * (self.profile.data == "synthetic"))
 
     def reworded(self, **figure) -> dict:  # figure, alt, caption and name
         "A figure with its texts in the words of the profile."
@@ -719,7 +721,7 @@ def _decided(page, table, spreads):
     known = [(f" ({key[0]}, {images_name(page, key[1])})" * (len(page.data) > 1 or several),
               spreads.get(key)) for key in dict.fromkeys(zip(table["network"], table["dataset"]))]
     return report.fill_template("decided.txt.j2", decided=decided, count=len(table), known=known,
-                                draws=page.profile.bootstrap_draws)
+                                controls=page.controls, draws=page.profile.bootstrap_draws)
 
 # %% ../nbs/44_pages.ipynb #5e1c0b7d
 def _cautions(page, table):
@@ -803,9 +805,10 @@ def contrast_sentence(
                             f"{line.high:+.1f}{note})")
         if line.decided:
             (above if line.difference > 0 else below).append(told[line.Index])
-    parts = [f"{len(above)} of {len(table)} rows score{'s' * (len(above) == 1)} above {base}: "
-             f"{some(above, 4)}" if above else f"No row scores significantly above {base}"]
-    parts += [f"{len(below)} below: {some(below[::-1])}"] * bool(below)
+    score = f"score{'s' * (len(above) == 1)} significantly above {base}"
+    parts = [f"{len(above)} of {len(table)} rows {score}: {some(above, 9)}" if above else
+             f"No row scores significantly above {base}"]
+    parts += [f"{len(below)} significantly below: {some(below[::-1], 9)}"] * bool(below)
     left = dict.fromkeys([lines.index[0], *table.index[table["row"] == named]])
     parts += [f"{told[place]} is not decided" for place in left
               if not lines.loc[place, "decided"]]

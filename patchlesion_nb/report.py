@@ -262,11 +262,12 @@ def display_found(
     *sentences: str,  # the answer first
     figure=None,  # matplotlib Figure, or None: no result to draw yet
     output: Path | None = None,  # folder of the page's files
+    note: str = "",  # what to know before
     **options,  # alt, caption and name, of `figure_html`
 ) -> None:
     "Show what was found on the page, and keep it for the index."
     drawn = figure_html(figure, output=output, **options) if figure is not None else ""
-    _show(fill_template("found.html.j2", sentences=sentences, figure=Markup(drawn)))
+    _show(fill_template("found.html.j2", sentences=sentences, figure=Markup(drawn), note=note))
     if output is not None:
         told = {"sentences": sentences, "figure": f"{options['name']}.svg" if drawn else "",
                 "alt": options["alt"] if drawn else ""}
@@ -690,7 +691,7 @@ def _write_site(site):
         trainings=len(set(chain(*behind))), version=__version__, **site.frame,
         counts=[(state, states[state]) for state in ("complete", "incomplete", "failed", "absent")
                 if states[state]],
-        headlines=[row for start in ("table_2", "claims") for row in rows
+        headlines=[row for start in ("table_2", "extension_controls", "claims") for row in rows
                    if row["name"].startswith(start) and row["found"]["sentences"]])
     replace_text(site.folder / "index.html", text)
     return site.folder / "index.html"

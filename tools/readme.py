@@ -27,7 +27,7 @@ def provenance(profile):
 FOUND = {"lowres": {"table_2_attention": [0], "extension_retraining": [1]},
          "demo": {"table_2_attention": [0], "extension_controls": [0, 1], "claims": [0]}}
 
-LEAD = {"extension_retraining": "Averaged over seeds: "}  # what a sentence is about, away from its page
+LEAD = {"extension_retraining": "Weighting, averaged over seeds: "}  # what a sentence is about, away from its page
 
 
 def found(profile):
@@ -42,7 +42,8 @@ def found(profile):
                      if part not in said and not part.startswith("Intervals: ")]
             said.update(parts)
             told = " ".join(parts)
-            lines.append(f"- {LEAD.get(page, '')}{told[0].upper()}{told[1:]}")
+            first = told[0].lower() if page in LEAD else told[0].upper()
+            lines.append(f"- {LEAD.get(page, '')}{first}{told[1:]}")
     return lines
 
 
