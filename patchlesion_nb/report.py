@@ -21,6 +21,7 @@ import re
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -522,13 +523,14 @@ COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class _Log:
-    "A log file, which may be shown on the terminal as it is written."
+    "A log file, which may be shown on the terminal as it is written, until pages are interrupted."
+    interrupted = threading.Event()
 
     def __init__(self, file, show):
         self.streams = [file, sys.stderr][:1 + show]
 
     def write(self, text):
-        for stream in self.streams:
+        for stream in self.streams[:1] if self.interrupted.is_set() else self.streams:
             print(text, end="", file=stream, flush=True)
 
     def flush(self):
@@ -795,6 +797,7 @@ def _attempt(make, name):
 
 def _interrupt(pool, begun):
     "Begin no other page, and stop what the kernels are doing."
+    _Log.interrupted.set()
     pool.shutdown(wait=False, cancel_futures=True)
     while not all(future.done() for future in begun):
         for child in psutil.Process().children():
@@ -809,6 +812,7 @@ def _make_pages(tasks, jobs, progress):
     failed, workers = [], max(1, min(jobs or available_cores(), len(tasks)))
     threads = str(max(1, available_cores() // workers))  # of each kernel
     os.environ.setdefault("OMP_NUM_THREADS", threads)
+    _Log.interrupted.clear()
     started = time.monotonic()
     with ThreadPoolExecutor(workers) as pool:
         begun = {pool.submit(_attempt, make, name): name for name, make in tasks.items()}
@@ -896,6 +900,7 @@ def pages_meanwhile(
                     tell(f"The study's pages, as they are finished: {_write_site(site)}")
             begun.append(pool.submit(render, experiment_notebook(table).stem))
 
+    _Log.interrupted.clear()
     with ThreadPoolExecutor(1) as pool:
         try:
             look()
