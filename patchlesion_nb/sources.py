@@ -196,7 +196,7 @@ def prepare_source(
     make: bool = True,  # False: nothing is drawn, decoded or checked
 ) -> SourceImages | None:  # None: not to be made, and images or store are not there
     "Find the images of a source, or make them: synthetic set, split, pixel store"
-    from patchlesion_nb.store import build_store, read_store_header
+    from patchlesion_nb.store import build_store, is_store, read_store_header
 
     folder = image_folder(source, data_root, root)
     if make and source.layout != "folder":
@@ -210,7 +210,7 @@ def prepare_source(
     store = store_folder(table, source.size, root, source.fit)
     if make:
         build_store(table, store, source.size, source.colour, progress=progress, fit=source.fit)
-    elif not store.is_dir():
+    elif not is_store(store):
         return None
     pixels = read_store_header(store)["pixels_sha256"]
     return _images_of(source, table, folder, root, store, pixels)
