@@ -159,6 +159,7 @@ TARGETS = {
     ("training_step", "step beside the bare network, GPU"): Target(1.10, False, clock="wall"),
     ("evaluation", "evaluation beside the bare network"): Target(0.95, True),
     ("study", "two side by side beside two threads each"): Target(1.3, True, clock="wall"),
+    ("study", "two on Ray beside two side by side"): Target(1.1, False, clock="wall"),
     ("study", "patchlesion --help"): Target(0.5, False, "value", "wall"),
     ("growth", "start of a training"): Target(2, False, "value", "wall")}
 
