@@ -749,7 +749,7 @@ def tally_sentences(
         sizes = chosen["size_points"].map(", its size in points {}".format).where(
             ~chosen["size_points"].isin(["", verdict]), "")
         listed = [f"{line.claim}, “{line.statement}”{size}" + (
-            f" (against it: {line.refuted_by})" if verdict == "not supported" else "")
+            f" (fails: {line.refuted_by})" if verdict == "not supported" else "")
                   for line, size in zip(chosen[:3].itertuples(), sizes)]
         return "; ".join(listed) + f"; and {len(chosen) - 3} more" * (len(chosen) > 3)
 

@@ -208,9 +208,8 @@ class Page:
         self.drawn.add(figure.get("name"))
         if told := [*filter(None, sentences), *self.gaps()]:
             told = [report.in_words_of(sentence, self.profile.group) for sentence in told]
-            note = "Synthetic images, drawn by a program: what follows says nothing about skin."
             report.display_found(*told, output=self.asked.output, **self.reworded(**figure),
-                                 note=note * (self.profile.data == "synthetic"))
+                                 note=report.drawn_note(self.profile))
 
     def reworded(self, **figure) -> dict:  # figure, alt, caption and name
         "A figure with its texts in the words of the profile."

@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['TEMPLATES', 'HEAVY', 'PHONE', 'PAGE_PACKAGES', 'COLOURS', 'SECTIONS', 'KEPT_FIGURES', 'KEPT_SUMS', 'fill_template',
            'table_html', 'csv_text', 'replace_text', 'write_table', 'Shown', 'display_table', 'figure_html',
-           'display_figure', 'display_found', 'display_notice', 'page_heading', 'in_words_of', 'reword', 'page_html',
-           'declared_parameters', 'require_page_packages', 'own_kernel', 'experiment_notebook', 'write_index',
-           'NotebookFailed', 'run_notebook', 'render_study', 'pages_meanwhile', 'keep_pages', 'changed_since_kept',
-           'since_kept', 'check_pages', 'changed_pages', 'check_study', 'library_notebooks', 'render_library']
+           'display_figure', 'drawn_note', 'display_found', 'display_notice', 'page_heading', 'in_words_of', 'reword',
+           'page_html', 'declared_parameters', 'require_page_packages', 'own_kernel', 'experiment_notebook',
+           'write_index', 'NotebookFailed', 'run_notebook', 'render_study', 'pages_meanwhile', 'keep_pages',
+           'changed_since_kept', 'since_kept', 'check_pages', 'changed_pages', 'check_study', 'library_notebooks',
+           'render_library']
 
 # %% ../nbs/41_report.ipynb #7a19f641
 import ast
@@ -53,7 +54,7 @@ from .core import (
 from .doctor import Finding
 from .parameters import assigned_names, refuse_unknown_parameters
 from .plan import study_data_if_there, study_runs
-from .profiles import load_profile
+from .profiles import Profile, load_profile
 from .runs import RunStore
 from .store import open_store
 
@@ -259,6 +260,12 @@ def display_figure(*figure, **options) -> None:
     _show(figure_html(*figure, **options))
 
 # %% ../nbs/41_report.ipynb #084fc4d5
+def drawn_note(profile: Profile) -> str:  # "" where the images are no phantom
+    "What to know before what was found."
+    told = "Synthetic images, drawn by a program: what follows says nothing about skin."
+    return told * (profile.data == "synthetic")
+
+
 def display_found(
     *sentences: str,  # the answer first
     figure=None,  # matplotlib Figure, or None: no result to draw yet
@@ -602,6 +609,7 @@ class _Site(NamedTuple):
     description: str = ""
     group: str = "lesion"  # what its profile calls what several images may share
     skin: bool = True  # whether its images show skin
+    note: str = ""  # what to know before what was found
 
     @property
     def frame(self):
@@ -688,7 +696,7 @@ def _write_site(site):
                     if not site.profile and path.parent != site.folder)
     text = fill_template(
         "site.html.j2", profile=site.profile, description=site.description, others=others,
-        skin=site.skin, viewer=(site.folder / "viewer.html").is_file(),
+        skin=site.skin, note=site.note, viewer=(site.folder / "viewer.html").is_file(),
         sections=sections, provenance=provenance.to_numpy().tolist(), provenance_page=title,
         trainings=len(set(chain(*behind))), version=__version__, **site.frame,
         counts=[(state, states[state]) for state in ("complete", "incomplete", "failed", "absent")
@@ -708,7 +716,7 @@ def _profile_site(folder, profile):
     paths = [experiment_notebook(name) for name in chosen.experiments]
     toy = " Toy size: the numbers mean nothing." * (min(chosen.image_size) < 64)
     return _Site(folder, chosen.name, {path.stem: path for path in paths},
-                 chosen.description + toy, chosen.group, chosen.paper_subject)
+                 chosen.description + toy, chosen.group, chosen.paper_subject, drawn_note(chosen))
 
 
 def write_index(

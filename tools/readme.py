@@ -27,7 +27,7 @@ def provenance(profile):
 FOUND = {"lowres": {"table_2_attention": [0], "extension_retraining": [1]},
          "demo": {"table_2_attention": [0], "extension_controls": [0, 1], "claims": [0]}}
 
-LEAD = {"extension_retraining": "Weighting, averaged over seeds: "}  # what a sentence is about, away from its page
+LEAD = {"extension_retraining": "Class weighting (Table V), averaged over seeds: "}  # what a sentence is about, away from its page
 
 
 def found(profile):
