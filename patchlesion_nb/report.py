@@ -624,13 +624,19 @@ class _Site(NamedTuple):
         return FileLock(self.folder / ".lock")
 
 # %% ../nbs/41_report.ipynb #7910eae8
+def _is_made(site, name):
+    "Whether a page is there whole: a kill may have come between its folder and its text."
+    page = site.folder / f"{name}.html"
+    return page.is_file() and (site.folder / name / "page.json").is_file()
+
+
 def _page_row(site, name):
     "What the index says of a page, made or not."
     row = {"name": name, "title": "", "answers": "", "status": "absent", "href": "",
            "words": "not made yet", "detail": "", "log": "", "finished": "", "seconds": "",
            "found": {"sentences": [], "figure": "", "alt": ""}, "narrow": ""}
     path = site.folder / name / "page.json"
-    if not path.is_file():
+    if not _is_made(site, name):
         import nbformat
         book = nbformat.read(site.expected[name], as_version=4)
         return row | page_heading(reword(book, site.group, site.skin))
@@ -653,7 +659,7 @@ def _sections(site):
     def section(name):
         return next(place for place, start in enumerate(SECTIONS) if name.startswith(start))
 
-    there = {path.parent.name for path in site.folder.glob("[!.]*/page.json")}
+    there = {path.stem for path in site.folder.glob("[!.]*.html") if _is_made(site, path.stem)}
     names = sorted(there | set(site.expected), key=lambda name: (section(name), name))
     return [(heading, [_page_row(site, name) for name in group]) for heading, group in
             groupby(names, key=lambda name: list(SECTIONS.values())[section(name)])]
