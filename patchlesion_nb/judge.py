@@ -53,7 +53,7 @@ def _named_columns(path, line, names):
     return names
 
 # %% ../nbs/48_judge.ipynb #4db7441e
-_MOST = 50_000  # images; chosen here: read as text with seven classes, they take 40 MB
+_MOST = 50_000  # images; chosen here: many times the largest test set of the field
 
 
 def _refuse_more(path, count):

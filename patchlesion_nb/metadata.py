@@ -215,7 +215,10 @@ def class_counts(
 LARGEST_TABLE = 2**28 # bytes of a file of rows, a million of 268; chosen here
 
 
-def check_table_file(path):
+def check_table_file(
+    path: str | Path, # a file that is to be read as a table
+) -> None: # nothing: a page, a pointer, or a file that is too large is a `DataError`
+    "A file may hold a table, and fits into memory."
     with open(path, "rb") as opened:
         if words := impostor(opened.read(512)):
             raise DataError(f"{path} cannot be read as a table ({words}).")
