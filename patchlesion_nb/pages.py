@@ -250,6 +250,7 @@ def open_page(
     name: str,  # of the experiment, such as table_2
     namespace: dict,  # the notebook's `globals()`
     model: type[BaseModel] = TableParameters,  # what the notebook may be asked for
+    at_best: bool = True,  # False: the page tells no scores of the best checkpoint
 ) -> Page:
     "Check a notebook's parameters and find the rows of its experiment."
     try:
@@ -259,8 +260,8 @@ def open_page(
         cells = study_runs(profile, [name], asked.networks, asked.folds)
     except ValueError as error:
         raise ParameterError(plain_words(error)) from None
-    return Page(name, asked, profile, cells, at_checkpoint(cells, "best"),
-                RunStore(profile=profile.name))
+    others = at_checkpoint(cells, "best") if at_best else []
+    return Page(name, asked, profile, cells, others, RunStore(profile=profile.name))
 
 # %% ../nbs/44_pages.ipynb #0aba8a5c
 def images_name(
