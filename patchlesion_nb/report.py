@@ -624,10 +624,27 @@ class _Site(NamedTuple):
         return FileLock(self.folder / ".lock")
 
 # %% ../nbs/41_report.ipynb #7910eae8
+def _sealed(record):
+    "What a page says of itself, with a checksum of that"
+    told = json.dumps(record, sort_keys=True).encode()
+    return record | {"record_sha256": hashlib.sha256(told).hexdigest()}
+
+
+def _page_record(folder):
+    "What a page says of itself; nothing where that, or what it found, is missing or damaged."
+    with suppress(OSError, ValueError, AttributeError):
+        told = json.loads((folder / "page.json").read_text("utf-8"))
+        record = {name: value for name, value in told.items() if name != "record_sha256"}
+        found, sums = folder / "found.json", record.get("sha256", {})
+        there = found.is_file() and hashlib.sha256(found.read_bytes()).hexdigest()
+        if told == _sealed(record) and there == sums.get(found.name, there):
+            return record
+    return {}
+
+
 def _is_made(site, name):
     "Whether a page is there whole: a kill may have come between its folder and its text."
-    page = site.folder / f"{name}.html"
-    return page.is_file() and (site.folder / name / "page.json").is_file()
+    return (site.folder / f"{name}.html").is_file() and bool(_page_record(site.folder / name))
 
 
 def _page_row(site, name):
@@ -635,15 +652,15 @@ def _page_row(site, name):
     row = {"name": name, "title": "", "answers": "", "status": "absent", "href": "",
            "words": "not made yet", "detail": "", "log": "", "finished": "", "seconds": "",
            "found": {"sentences": [], "figure": "", "alt": ""}, "narrow": ""}
-    path = site.folder / name / "page.json"
     if not _is_made(site, name):
         import nbformat
         book = nbformat.read(site.expected[name], as_version=4)
         return row | page_heading(reword(book, site.group, site.skin))
-    row |= json.loads(path.read_text("utf-8")) | {"href": f"{name}.html"}
-    if (found := path.with_name("found.json")).is_file():
+    folder = site.folder / name
+    row |= _page_record(folder) | {"href": f"{name}.html"}
+    if (found := folder / "found.json").is_file():
         row["found"] = json.loads(found.read_text("utf-8"))
-        narrow = path.parent / row["found"]["figure"].replace(".svg", "_narrow.svg")
+        narrow = folder / row["found"]["figure"].replace(".svg", "_narrow.svg")
         row["narrow"] = f"{name}/{narrow.name}" if narrow.is_file() else ""
     row["words"], count = row["status"], row["missing"]
     if row["status"] == "incomplete":
@@ -768,7 +785,7 @@ def _make_page(site, notebook, name, parameters, progress, work=None, **more):
             "seconds": round(time.monotonic() - started)}
         page = page_html(book, record | site.frame)
         told = record | {"sha256": _page_sums(folder, page)}
-        (folder / "page.json").write_text(json.dumps(told, indent=1) + "\n", "utf-8")
+        (folder / "page.json").write_text(json.dumps(_sealed(told), indent=1) + "\n", "utf-8")
         with site.lock():
             if (there := site.folder / name).exists():
                 there.rename(Path(making, "old"))
@@ -850,8 +867,8 @@ def _make_site(site, tasks, jobs, progress):
         _write_site(site)
     failed = _make_pages(tasks, jobs, progress)
     for path in sorted(site.folder.parent.glob("[!.]*/index.html")):
-        records = sorted(path.parent.glob("[!.]*/page.json"))
-        told = json.loads(records[0].read_text("utf-8"))["parameters"] if records else {}
+        records = (_page_record(page.parent) for page in path.parent.glob("[!.]*/page.json"))
+        told = next((record["parameters"] for record in records if record), {})
         other = _Site(path.parent, "", {}) if path.parent.name == "library" else _profile_site(
             path.parent, told.get("profile", path.parent.name))
         with other.lock():
@@ -937,10 +954,11 @@ def keep_pages(
     chosen = load_profile(profile)
     folder = study_root() / "reports" / chosen.name
     drawn_alone = KEPT_FIGURES + ("figure_4",) * (chosen.data == "synthetic")
-    records = {path.parent: json.loads(path.read_text("utf-8"))
+    records = {path.parent: _page_record(path.parent) or {"status": "failed"}
                for path in sorted(folder.glob("[!.]*/page.json"))}
     if unfit := [page.name for page, record in records.items() if record["status"] == "failed"]:
-        raise ValueError(f"{folder}: {some(unfit)} failed; make the study's pages again.")
+        raise ValueError(f"{folder}: {some(unfit)} failed, or damaged since; make the study's "
+                         "pages again.")
     with TemporaryDirectory(dir=folder, prefix=".keeping-") as scratch:
         new = Path(scratch, "new")
         for page in records:
@@ -1026,8 +1044,8 @@ def _pages_to_check(reports, profile):
     known = ("networks", "folds", "data_root")[: 2 + trained]
     for folder in sorted({path.parent for path in reports.glob("[!.]*/*.csv")}):
         with suppress(ValueError):  # not an experiment's page
-            notebook, record = experiment_notebook(folder.name), folder / "page.json"
-            asked = json.loads(record.read_text("utf-8"))["parameters"] if record.is_file() else {}
+            notebook = experiment_notebook(folder.name)
+            asked = _page_record(folder).get("parameters", {})
             asked = {name: asked[name] for name in known if name in asked}
             asked |= {"profile": str(profile), "train": False}
             yield notebook, {name: value for name, value in asked.items()
@@ -1065,13 +1083,12 @@ def changed_pages(
     told, records = {}, sorted(reports.glob("[!.]*/page.json"))
     for record in records:
         folder, page = record.parent, reports / f"{record.parent.name}.html"
-        try:
-            made = json.loads(record.read_text("utf-8")).get("sha256")
-            found = _page_sums(folder, page.read_text("utf-8") if page.is_file() else "")
-            changed = {name for name in {*made, *found} if made.get(name) != found.get(name)}
-        except (ValueError, AttributeError, TypeError):
-            told[record] = "holds no checksums of its page"
+        made = _page_record(folder).get("sha256")
+        if not made:
+            told[record] = "damaged, or changed since the page was made, or found.json was"
             continue
+        found = _page_sums(folder, page.read_text("utf-8", "replace") if page.is_file() else "")
+        changed = {name for name in {*made, *found} if made.get(name) != found.get(name)}
         told |= {(folder / name).resolve(): "changed since the page was made" for name in changed}
     return told, len(records)
 
@@ -1149,8 +1166,7 @@ def _library_digest(notebook):
 
 def _outdated(site, name, digest):
     "Whether a page has to be made again."
-    record = site.folder / name / "page.json"
-    told = json.loads(record.read_text("utf-8")) if record.is_file() else {"status": "failed"}
+    told = _page_record(site.folder / name) or {"status": "failed"}
     there = (site.folder / f"{name}.html").is_file()
     return not there or told["status"] == "failed" or told.get("digest") != digest
 

@@ -314,7 +314,15 @@ def _beside(folder, *names):
 STORE_FORMAT = 1
 _PIXELS, _HEADER = "pixels.npy", "store.json"
 _AGAIN = "delete the folder and build the store again, the images are all that is needed."
-_FIELDS = ("size", "resize", "fit", "colour", "image_ids", "source", "pixels_sha256")
+_FIELDS = ("size", "resize", "fit", "colour", "image_ids", "source", "pixels_sha256",
+           "header_sha256")
+
+
+def _sealed(header):
+    "A header with a checksum of all else that it says"
+    told = {name: value for name, value in header.items() if name != "header_sha256"}
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    return told | {"header_sha256": digest}
 
 
 def is_store(
@@ -340,6 +348,8 @@ def read_store_header(
                         f"{_AGAIN}")
     if missing := [name for name in _FIELDS if name not in header]:
         raise DataError(f"{path} is damaged (it has no {missing[0]}): {_AGAIN}")
+    if header != _sealed(header):
+        raise DataError(f"{path} was altered, its checksum is not that of its content: {_AGAIN}")
     return header
 
 # %% ../nbs/04_store.ipynb #07552fd8
@@ -464,7 +474,7 @@ def _build(table, sources, folder, wish, known, threads, progress):
             format=STORE_FORMAT, name=table.name, resize=wish.size, fit=wish.fit,
             colour=wish.colour, turned=len(turned), **found,
             decoder=_decoder(), source=source, image_ids=table.images.image_id.tolist())
-        header.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        header.write_text(json.dumps(_sealed(content), indent=1), encoding="utf-8")
         (folder/_HEADER).unlink(missing_ok=True)
         os.replace(pixels, folder/_PIXELS)
         os.replace(header, folder/_HEADER)
@@ -507,6 +517,6 @@ def check_store(
     expected = table.images.image_id.tolist()
     if store.image_ids != expected:
         differing = sorted(set(store.image_ids) ^ set(expected))
+        how = f"on one side only: {some(differing)}" if differing else "in another order"
         raise DataError(f"{store.folder} holds {len(store)} images, the table '{table.name}' "
-                        f"{len(expected)}; on one side only: {some(differing)}. Build the store "
-                        "for this table.")
+                        f"{len(expected)}; {how}. Build the store for this table.")

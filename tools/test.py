@@ -29,7 +29,8 @@ from pathlib import Path
 from shutil import copy, copytree, which
 
 ROOT = Path(__file__).resolve().parent.parent
-STRESS = ("tests/fuzzed_inputs", "tests/full_disk", "tests/million_images", "tests/random_kills")
+STRESS = ("tests/fuzzed_inputs", "tests/full_disk", "tests/kill_and_resume", "tests/killed_study", "tests/million_images",
+          "tests/random_kills", "tests/ray_cluster", "tests/several_processes", "tests/two_writers")
 FOLDERS = ("experiments", "tests", "tutorials", "benchmarks")
 BIN = Path(sys.executable).parent
 IMPORTS = ["papermill", "nbdev.test", "matplotlib.pyplot", "seaborn", "pyarrow.parquet", "scipy.stats", "statsmodels.api",
