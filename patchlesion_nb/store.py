@@ -311,7 +311,7 @@ def _beside(folder, *names):
                 folder.rmdir()
 
 # %% ../nbs/04_store.ipynb #26dc109d
-STORE_FORMAT = 1
+STORE_FORMAT = 2
 _PIXELS, _HEADER = "pixels.npy", "store.json"
 _AGAIN = "delete the folder and build the store again, the images are all that is needed."
 _FIELDS = ("size", "resize", "fit", "colour", "image_ids", "source", "pixels_sha256",
