@@ -56,7 +56,7 @@ from .parameters import assigned_names, refuse_unknown_parameters
 from .plan import study_data_if_there, study_runs
 from .profiles import Profile, load_profile
 from .runs import RunStore
-from .store import open_store
+from .store import open_store, sealed
 
 # %% ../nbs/41_report.ipynb #63b45e70
 TEMPLATES = Path(str(files("patchlesion_nb") / "resources" / "template"))
@@ -624,21 +624,14 @@ class _Site(NamedTuple):
         return FileLock(self.folder / ".lock")
 
 # %% ../nbs/41_report.ipynb #7910eae8
-def _sealed(record):
-    "What a page says of itself, with a checksum of that"
-    told = json.dumps(record, sort_keys=True).encode()
-    return record | {"record_sha256": hashlib.sha256(told).hexdigest()}
-
-
 def _page_record(folder):
     "What a page says of itself; nothing where that, or what it found, is missing or damaged."
     with suppress(OSError, ValueError, AttributeError):
         told = json.loads((folder / "page.json").read_text("utf-8"))
-        record = {name: value for name, value in told.items() if name != "record_sha256"}
-        found, sums = folder / "found.json", record.get("sha256", {})
+        found, sums = folder / "found.json", told.get("sha256", {})
         there = found.is_file() and hashlib.sha256(found.read_bytes()).hexdigest()
-        if told == _sealed(record) and there == sums.get(found.name, there):
-            return record
+        if told == sealed(told) and there == sums.get(found.name, there):
+            return told
     return {}
 
 
@@ -785,7 +778,7 @@ def _make_page(site, notebook, name, parameters, progress, work=None, **more):
             "seconds": round(time.monotonic() - started)}
         page = page_html(book, record | site.frame)
         told = record | {"sha256": _page_sums(folder, page)}
-        (folder / "page.json").write_text(json.dumps(_sealed(told), indent=1) + "\n", "utf-8")
+        (folder / "page.json").write_text(json.dumps(sealed(told), indent=1) + "\n", "utf-8")
         with site.lock():
             if (there := site.folder / name).exists():
                 there.rename(Path(making, "old"))
