@@ -282,13 +282,15 @@ def _hide_interrupts():
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
-def _exit_code(task, runs, started):
-    "Make the training of a task in a process of its own"
+def _exit_code(task, runs, started, stopped):
+    "Make the training of a task in a process of its own, which is ended once all are to stop"
     cells, images, _ = task
     process = _process_context().Process(
         target=_work_alone, args=(cells, images, runs, dict(os.environ)))
     process.start()
     started.append(process)
+    if stopped.is_set():
+        process.terminate()
     process.join()
     return process.exitcode
 
@@ -296,17 +298,18 @@ def _exit_code(task, runs, started):
 def _in_processes(tasks, workers, runs, progress, after, deadline):
     "Failed cells with their logs, and the tasks whose process died"
     failed, died, started, waiting, one = [], [], [], list(tasks), threading.Lock()
+    stopped = threading.Event()
     options = dict(unit="crop", unit_scale=True, smoothing=0, disable=not progress)
 
     def make_next():
         with one:
             task = _take(waiting, runs, deadline)
-        return task, _exit_code(task, runs, started)
+        return task, _exit_code(task, runs, started, stopped)
 
     with (ThreadPoolExecutor(workers, initializer=_hide_interrupts) as pool,
           tqdm(total=sum(work for *_, work in tasks), **options) as bar):
-        futures = [pool.submit(make_next) for _ in tasks]
         try:
+            futures = [pool.submit(make_next) for _ in tasks]
             for number, future in enumerate(as_completed(futures), start=1):
                 (cells, images, work), code = future.result()
                 bar.set_description(f"{number} of {len(tasks)} trainings", refresh=False)
@@ -317,11 +320,10 @@ def _in_processes(tasks, workers, runs, progress, after, deadline):
                     died.append((cells, images, work))
                 after()
         except BaseException:
+            stopped.set()
             pool.shutdown(wait=False, cancel_futures=True)
-            while not all(future.done() for future in futures):
-                for process in started:  # what it wrote last is whole
-                    process.terminate()
-                time.sleep(0.1)
+            for process in started:  # what it wrote last is whole
+                process.terminate()
             raise
     return failed, died
 

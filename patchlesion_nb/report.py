@@ -697,20 +697,18 @@ def _navigate(site, sections):
         replace_text(site.folder / row["href"], _live_links(text, site.folder))
 
 # %% ../nbs/41_report.ipynb #0517c76c
-def _write_site(site):
-    "Write the index of a site, and the navigation of its pages; the path of the index."
-    sections = _sections(site)
-    _navigate(site, sections)
+def _site_text(site, sections):
+    "The index of a site, of what its pages say."
     rows = [row for _, pages in sections for row in pages]
     states = Counter(row["status"] for row in rows)
-    told = [(path.stat().st_mtime, row["title"], path) for row in rows
+    told = [(row["finished"], row["title"], path) for row in rows
             if (path := site.folder / row["name"] / "provenance.csv").is_file()]
-    _, title, newest = max(told, default=(0, "", None))
+    _, title, newest = max(told, default=("", "", None))
     provenance = pd.read_csv(newest, dtype=str, keep_default_na=False) if newest else pd.DataFrame()
     behind = [pd.read_csv(path)["run"] for path in site.folder.glob("[!.]*/runs.csv")]
     others = sorted(path.parent.name for path in site.folder.parent.glob("[!.]*/index.html")
                     if not site.profile and path.parent != site.folder)
-    text = fill_template(
+    return fill_template(
         "site.html.j2", profile=site.profile, description=site.description, others=others,
         skin=site.skin, note=site.note, viewer=(site.folder / "viewer.html").is_file(),
         sections=sections, provenance=provenance.to_numpy().tolist(), provenance_page=title,
@@ -719,8 +717,22 @@ def _write_site(site):
                 if states[state]],
         headlines=[row for start in ("table_2", "extension_controls", "claims") for row in rows
                    if row["name"].startswith(start) and row["found"]["sentences"]])
-    replace_text(site.folder / "index.html", text)
-    return site.folder / "index.html"
+
+
+def _write_site(site):
+    "Write the index of a site, and the navigation of its pages; the path of the index."
+    sections, index = _sections(site), site.folder / "index.html"
+    _navigate(site, sections)
+    replace_text(index, _site_text(site, sections))
+    return index
+
+
+def _changed_index(site):
+    "The index of a site, if it is not what the pages say: changed, or of other pages"
+    index = site.folder / "index.html"
+    same = not index.is_file() or (
+        index.read_text("utf-8", "replace") == _site_text(site, _sections(site)))
+    return {} if same else {index: "not what the pages say"}
 
 # %% ../nbs/41_report.ipynb #a669a82b
 def _profile_site(folder, profile):
@@ -838,9 +850,11 @@ def _make_pages(tasks, jobs, progress):
     os.environ.setdefault("OMP_NUM_THREADS", threads)
     _Log.interrupted.clear()
     started = time.monotonic()
+    begun = {}
     with ThreadPoolExecutor(workers) as pool:
-        begun = {pool.submit(_attempt, make, name): name for name, make in tasks.items()}
         try:
+            for name, make in tasks.items():
+                begun[pool.submit(_attempt, make, name)] = name
             for done, future in enumerate(as_completed(begun), 1):
                 state, told = future.result()
                 failed += [told] if told else []
@@ -872,7 +886,7 @@ def _make_site(site, tasks, jobs, progress):
     return index
 
 # %% ../nbs/41_report.ipynb #4d6b034c
-def _study_pages(profile, experiments, progress, parameters):
+def _study_pages(profile, experiments, parameters):
     "The site of a study, and what makes its pages: {name: function}"
     chosen = load_profile(profile)
     notebooks = [experiment_notebook(name) for name in experiments or chosen.experiments]
@@ -881,9 +895,8 @@ def _study_pages(profile, experiments, progress, parameters):
     refuse_unknown_parameters(asked, dict.fromkeys(chain(*declared.values())))
     asked |= {"profile": str(profile)}
     site = _profile_site(study_root() / "reports" / chosen.name, profile)
-    alone = progress and len(notebooks) == 1
     return site, {path.stem: partial(_make_page, site, path, path.stem, {
-        name: value for name, value in asked.items() if name in names}, alone)
+        name: value for name, value in asked.items() if name in names}, False)
         for path, names in declared.items()}
 
 
@@ -894,7 +907,7 @@ def render_study(
     **parameters,  # of the notebooks: data_root, networks, folds, executor, train
 ) -> Path:  # the index page
     "Run the notebooks of a study, side by side, and write its index."
-    site, tasks = _study_pages(profile, experiments, progress, parameters)
+    site, tasks = _study_pages(profile, experiments, parameters)
     return _make_site(site, tasks, None, progress)
 
 # %% ../nbs/41_report.ipynb #160f7718
@@ -907,7 +920,7 @@ def pages_meanwhile(
     **parameters,  # of `render_study`: experiments, and those of the notebooks
 ) -> Iterator[Callable[[], None]]:  # to be called after each training
     "While a study trains, render each page as soon as its rows are there."
-    site, tasks = _study_pages(profile, parameters.pop("experiments", None), False, parameters)
+    site, tasks = _study_pages(profile, parameters.pop("experiments", None), parameters)
     waiting, begun, started = dict.fromkeys(cell.table for cell in wanted), [], time.monotonic()
     tell = partial(tqdm.write, file=sys.stderr) if progress else len
 
@@ -1118,7 +1131,9 @@ def _looked_at(profile, store, pages, progress):
     yield "runs and evaluations", study, *store.damaged()
     yield "kept runs", again, *_refused_kept(load_profile(profile), store)
     yield "kept files of pages", keep, changed, len(list(kept.glob("*/*")))
-    yield "pages", f"{study} --no-train", *changed_pages(store.kept)
+    told, count = changed_pages(store.kept)
+    told = told or _changed_index(_profile_site(store.kept, profile))
+    yield "pages", f"{study} --no-train", told, count
     if pages:
         yield "files of numbers made again", f"{study} --no-train", *check_pages(profile, progress)
 
