@@ -20,7 +20,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import sys
 import threading
 import time
@@ -562,7 +561,9 @@ def _execute(notebook, parameters, folder, progress, work=None):
             error = COLOURS.sub("", f"{failure.ename}: {failure.evalue}")
             return {"failed_cell": failure.exec_count, "error": error.splitlines()[0],
                     "details": error}
-        except DeadKernelError:
+        except DeadKernelError as death:
+            if _Log.interrupted.is_set():
+                raise KeyboardInterrupt from death
             log.write("\nThe kernel died.\n")
             return {"error": "the kernel died; was there memory enough?", "details": ""}
     return {}
@@ -832,14 +833,14 @@ def _attempt(make, name):
 
 
 def _interrupt(pool, begun):
-    "Begin no other page, and stop what the kernels are doing."
+    "Begin no other page, and end the kernels."
     _Log.interrupted.set()
     pool.shutdown(wait=False, cancel_futures=True)
     while not all(future.done() for future in begun):
         for child in psutil.Process().children():
             with suppress(psutil.Error):
                 if "ipykernel_launcher" in child.cmdline():
-                    child.send_signal(signal.SIGINT)
+                    child.kill()
         time.sleep(0.5)
 
 # %% ../nbs/41_report.ipynb #7b6809b6
