@@ -148,6 +148,9 @@ def plot_learning_curves(
     grid = _panels(table, "epoch", measure, ("Epoch", label), hue="fold", units="run",
                    estimator=None, marker=".", col="row", col_wrap=5)
     grid.set_titles("{col_name}")
+    grid.set(xlim=(history["epoch"].min() - 0.5, history["epoch"].max() + 0.5))
+    for panel in grid.axes.flat:
+        panel.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     return grid.figure
 
 # %% ../nbs/40_figures.ipynb #acad2c56
