@@ -27,7 +27,7 @@ def provenance(profile):
 FOUND = {"lowres": {"table_2_attention": [0], "table_5_balancing": [1], "extension_external_test": [0], "claims": [0]},
          "demo": {"table_2_attention": [0], "extension_controls": [0, 1]}}
 
-LEAD = {"table_5_balancing": "Class weighting (Table V), three folds: ",  # what a sentence is about, away from its page
+LEAD = {"table_5_balancing": "Class weighting (Table V), {folds} folds: ",  # what a sentence is about, away from its page
         "claims": "All folds: "}
 
 
@@ -45,7 +45,11 @@ def found(profile):
             said.update(parts)
             told = " ".join(parts)
             first = told[0].lower() if page in LEAD else told[0].upper()
-            lines.append(f"- {LEAD.get(page, '')}{first}{told[1:]}")
+            lead = LEAD.get(page, "")
+            if "{folds}" in lead:  # as many as each row has
+                results = pd.read_csv(kept(profile) / page / "results.csv")
+                lead = lead.format(folds=results.groupby("row")["fold"].nunique().min())
+            lines.append(f"- {lead}{first}{told[1:]}")
     return lines
 
 
